@@ -1,0 +1,1 @@
+"""The edge inward: the only rooms that touch devices. It asks and reads; it never judges."""

@@ -1,0 +1,340 @@
+"""Plain documents to checks, frameworks and criteria: whole, or refused by name. It reads no file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from controlplane.domain.chain import canonical, digest
+from controlplane.domain.model import (
+    Catalog,
+    Check,
+    Criterion,
+    Expect,
+    Framework,
+    Group,
+    Standing,
+    Waiver,
+    Words,
+)
+
+TESTS = ("equals", "at_most", "at_least", "one_of", "contains", "matches")
+SEVERITIES = ("low", "medium", "high", "critical")
+RULES = ("cumulative", "own_set")
+KINDS = ("required", "suggested", "conditional", "informative")
+SPAN = re.compile(r"^(\d{1,5})(m|h|d)$")
+
+CHECK_KEYS = frozenset(
+    "id title fact role of expect fresh_within severity remedy fix serves if_absent examples".split()
+)
+FRAMEWORK_KEYS = frozenset("framework title source in_force rule sources groups criteria annex2".split())
+GROUP_KEYS = frozenset("id title levels list_complete in_force note".split())
+CRITERION_KEYS = frozenset(
+    "id group levels section title clause source standing scored confidence kind automatable note params".split()
+)
+WAIVER_KEYS = frozenset("check asset reason approver expires_on".split())
+
+
+class CatalogError(ValueError):
+    """The catalogue does not hold together. The message names the entry and says what is wrong with it."""
+
+
+def make_catalog(
+    check_documents: Mapping[str, Any],
+    framework_documents: Mapping[str, Any],
+    waiver_document: Any = None,
+    *,
+    facts: frozenset[str] | None = None,
+    plays: frozenset[str] | None = None,
+    targets: Mapping[tuple[str, str], tuple[str, str]] | None = None,
+) -> Catalog:
+    """Build the catalog from parsed YAML, keyed by file name.
+
+    ``facts`` and ``plays`` are the names a check may use; ``targets`` maps (framework, group) to
+    (level, owner). Raises ``CatalogError`` naming file and entry.
+    """
+    checks: dict[str, Check] = {}
+    for file, document in sorted(check_documents.items()):
+        for entry in _entries(file, document, "checks"):
+            check = _check(file, entry)
+            if check.id in checks:
+                raise CatalogError(f"{file}: {check.id}: this id already stands elsewhere")
+            if facts is not None and check.fact not in facts:
+                raise CatalogError(f"{file}: {check.id}: no fact {check.fact!r}{_near(check.fact, facts)}")
+            if plays is not None and check.remedy and check.remedy not in plays:
+                raise CatalogError(f"{file}: {check.id}: no play {check.remedy!r}{_near(check.remedy, plays)}")
+            checks[check.id] = check
+    frameworks = {}
+    serving = _serving(checks)
+    for file, document in sorted(framework_documents.items()):
+        framework = _framework(file, document, serving, targets or {})
+        frameworks[framework.id] = framework
+    known = frozenset(c.id for f in frameworks.values() for c in f.criteria)
+    for criterion, by in serving.items():
+        if criterion not in known:
+            raise CatalogError(f"{by[0]}: serves {criterion!r}, which no framework holds{_near(criterion, known)}")
+    waivers = tuple(_waiver(entry, checks) for entry in _entries("waivers", waiver_document, "waivers"))
+    body = catalog_body(check_documents, framework_documents, waiver_document, targets)
+    return Catalog(checks, frameworks, waivers, digest(canonical(body)))
+
+
+def catalog_body(
+    check_documents: Mapping[str, Any],
+    framework_documents: Mapping[str, Any],
+    waiver_document: Any,
+    targets: Mapping[tuple[str, str], tuple[str, str]] | None,
+) -> dict[str, Any]:
+    """Everything a catalog is made from, as it is kept in the vault under the catalog's digest."""
+    return {
+        "checks": check_documents,
+        "frameworks": framework_documents,
+        "waivers": waiver_document,
+        "targets": [[*key, *value] for key, value in sorted((targets or {}).items())],
+    }
+
+
+def catalog_from(body: Mapping[str, Any]) -> Catalog:
+    """A catalog of an earlier day from its kept body; facts and plays of that day are not asked for."""
+    targets = {(f, g): (level, owner) for f, g, level, owner in body["targets"]}
+    return make_catalog(body["checks"], body["frameworks"], body["waivers"], targets=targets)
+
+
+def span(text: Any, where: str) -> timedelta:
+    """A duration such as 30m, 26h or 7d."""
+    found = SPAN.match(str(text))
+    if not found:
+        raise CatalogError(f"{where}: {text!r} is not a span such as 30m, 26h or 7d")
+    unit = {"m": "minutes", "h": "hours", "d": "days"}[found[2]]
+    return timedelta(**{unit: int(found[1])})
+
+
+def _entries(file: str, document: Any, key: str) -> Sequence[Mapping[str, Any]]:
+    if document is None:
+        return ()
+    if not isinstance(document, Mapping) or set(document) != {key}:
+        raise CatalogError(f"{file}: must be a mapping with the single key {key!r}")
+    entries = [] if document[key] is None else document[key]
+    if not isinstance(entries, list) or not all(isinstance(e, Mapping) for e in entries):
+        raise CatalogError(f"{file}: {key} must be a list of mappings")
+    return entries
+
+
+def _check(file: str, entry: Mapping[str, Any]) -> Check:
+    where = f"{file}: {entry.get('id', '(no id)')}"
+    _keys(where, entry, CHECK_KEYS, "id title fact role expect fresh_within severity examples".split())
+    if entry["severity"] not in SEVERITIES:
+        raise CatalogError(f"{where}: severity must be one of {', '.join(SEVERITIES)}")
+    if not (entry.get("remedy") or entry.get("fix")):
+        raise CatalogError(f"{where}: needs a remedy (a play) or fix (words)")
+    if entry.get("if_absent") not in (None, "not_applicable"):
+        raise CatalogError(f"{where}: if_absent may only be not_applicable")
+    return Check(
+        id=_text(where, entry, "id"),
+        title=_words(where, entry["title"]),
+        fact=_text(where, entry, "fact"),
+        role=_text(where, entry, "role"),
+        expect=_expect(where, entry["expect"]),
+        fresh_within=span(entry["fresh_within"], where),
+        severity=entry["severity"],
+        of=entry.get("of"),
+        remedy=entry.get("remedy"),
+        fix=_words(where, entry["fix"]) if entry.get("fix") else None,
+        if_absent=entry.get("if_absent"),
+        serves=_strings(where, entry.get("serves") or [], "serves"),
+        examples=_examples(where, entry["examples"]),
+    )
+
+
+def _expect(where: str, document: Any) -> Expect:
+    if not isinstance(document, Mapping) or len(document) != 1 or next(iter(document)) not in TESTS:
+        raise CatalogError(f"{where}: expect needs exactly one of {', '.join(TESTS)}")
+    test, bound = next(iter(document.items()))
+    number = isinstance(bound, int | float) and not isinstance(bound, bool)
+    if test in ("at_most", "at_least") and not number:
+        raise CatalogError(f"{where}: {test} needs a number, not {bound!r}")
+    if test == "one_of" and not isinstance(bound, list):
+        raise CatalogError(f"{where}: one_of needs a list")
+    if test == "matches":
+        try:
+            re.compile(str(bound))
+        except re.error as error:
+            raise CatalogError(f"{where}: matches: not a regular expression ({error})") from None
+    return Expect(test, bound)
+
+
+def _examples(where: str, document: Any) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(document, Mapping) or not set(document) <= {"met", "not_met", "unknown"}:
+        raise CatalogError(f"{where}: examples may hold met, not_met and unknown")
+    if not (document.get("met") and document.get("not_met")):
+        raise CatalogError(f"{where}: examples need at least one met and one not_met")
+    if not all(isinstance(v, list) for v in document.values()):
+        raise CatalogError(f"{where}: every kind of example is a list of values")
+    return {kind: tuple(values) for kind, values in document.items()}
+
+
+def _framework(
+    file: str,
+    document: Any,
+    serving: Mapping[str, Sequence[str]],
+    targets: Mapping[tuple[str, str], tuple[str, str]],
+) -> Framework:
+    if not isinstance(document, Mapping):
+        raise CatalogError(f"{file}: must be a mapping")
+    _keys(file, document, FRAMEWORK_KEYS, "framework title source in_force rule groups criteria".split())
+    if document["rule"] not in RULES:
+        raise CatalogError(f"{file}: rule must be one of {', '.join(RULES)}")
+    id_ = _text(file, document, "framework")
+    groups = tuple(_group(f"{file}: {g.get('id')}", id_, g, targets) for g in document["groups"])
+    ladders = {g.id: g for g in groups}
+    criteria: dict[str, Criterion] = {}
+    for entry in document["criteria"]:
+        criterion = _criterion(file, id_, entry, ladders, serving)
+        if criterion.id in criteria:
+            raise CatalogError(f"{file}: {criterion.id}: this id stands twice")
+        criteria[criterion.id] = criterion
+    return Framework(
+        id_,
+        _words(file, document["title"]),
+        str(document["source"]),
+        _period(file, document["in_force"]),
+        document["rule"],
+        groups,
+        tuple(criteria.values()),
+    )
+
+
+def _group(
+    where: str, framework: str, entry: Mapping[str, Any], targets: Mapping[tuple[str, str], tuple[str, str]]
+) -> Group:
+    _keys(where, entry, GROUP_KEYS, "id title levels list_complete".split())
+    levels = _strings(where, entry["levels"], "levels")
+    level, owner = targets.get((framework, entry["id"]), (None, ""))
+    if level is not None and level not in levels:
+        raise CatalogError(f"{where}: the campaign's target {level!r} is not on the ladder {', '.join(levels)}")
+    return Group(
+        _text(where, entry, "id"),
+        _words(where, entry["title"]),
+        levels,
+        entry["list_complete"] is True,
+        _period(where, entry.get("in_force") or [None, None]),
+        level,
+        owner,
+    )
+
+
+def _criterion(
+    file: str,
+    framework: str,
+    entry: Mapping[str, Any],
+    ladders: Mapping[str, Group],
+    serving: Mapping[str, Sequence[str]],
+) -> Criterion:
+    where = f"{file}: {entry.get('id', '(no id)')}"
+    _keys(where, entry, CRITERION_KEYS, "id group levels title clause standing scored confidence".split())
+    id_, group = _text(where, entry, "id"), ladders.get(entry["group"])
+    if group is None:
+        raise CatalogError(f"{where}: no group {entry['group']!r}{_near(str(entry['group']), ladders)}")
+    levels = _strings(where, entry["levels"], "levels")
+    if off := [level for level in levels if level not in group.levels]:
+        raise CatalogError(f"{where}: level {off[0]!r} is not on the ladder {', '.join(group.levels)}")
+    if entry["standing"] not in tuple(Standing):
+        raise CatalogError(f"{where}: standing must be one of {', '.join(Standing)}")
+    standing = Standing(entry["standing"])
+    if entry["scored"] and (standing is Standing.DRAFT or not levels):
+        raise CatalogError(f"{where}: a draft, or a criterion without a level, may not be scored")
+    if entry.get("kind", "required") not in KINDS:
+        raise CatalogError(f"{where}: kind must be one of {', '.join(KINDS)}")
+    source = entry.get("source") or []
+    return Criterion(
+        id=id_,
+        framework=framework,
+        group=group.id,
+        levels=levels,
+        title=_words(where, entry["title"]),
+        clause=str(entry["clause"]),
+        source=", ".join(source) if isinstance(source, list) else str(source),
+        standing=standing,
+        scored=entry["scored"] is True,
+        confidence=str(entry["confidence"]),
+        kind=entry.get("kind", "required"),
+        automatable=str(entry.get("automatable", "")),
+        section=str(entry.get("section", "")),
+        checks=tuple(sorted(serving.get(id_, ()))),
+        note=str(entry.get("note", "")),
+        owner=group.owner,
+    )
+
+
+def _waiver(entry: Mapping[str, Any], checks: Mapping[str, Check]) -> Waiver:
+    where = f"waivers: {entry.get('check', '(no check)')}"
+    _keys(where, entry, WAIVER_KEYS, "check reason approver expires_on".split())
+    if entry["check"] not in checks:
+        raise CatalogError(f"{where}: no such check{_near(str(entry['check']), checks)}")
+    return Waiver(
+        _text(where, entry, "check"),
+        entry.get("asset"),
+        _text(where, entry, "reason"),
+        _text(where, entry, "approver"),
+        _day(where, entry["expires_on"]),
+    )
+
+
+def _serving(checks: Mapping[str, Check]) -> dict[str, list[str]]:
+    serving: dict[str, list[str]] = {}
+    for check in checks.values():
+        for criterion in check.serves:
+            serving.setdefault(criterion, []).append(check.id)
+    return serving
+
+
+def _keys(where: str, entry: Mapping[str, Any], allowed: frozenset[str], needed: Sequence[str]) -> None:
+    for key in entry:
+        if key not in allowed:
+            raise CatalogError(f"{where}: unknown key {key!r}{_near(str(key), allowed)}")
+    for key in needed:
+        if key not in entry:
+            raise CatalogError(f"{where}: lacks {key!r}")
+
+
+def _words(where: str, document: Any) -> Words:
+    if not isinstance(document, Mapping) or set(document) != {"vi", "en"}:
+        raise CatalogError(f"{where}: a sentence needs both tongues, vi and en")
+    vi, en = document["vi"], document["en"]
+    if not (isinstance(vi, str) and isinstance(en, str) and vi.strip() and en.strip()):
+        raise CatalogError(f"{where}: both tongues must be text")
+    return Words(unicodedata.normalize("NFC", vi), en)
+
+
+def _text(where: str, entry: Mapping[str, Any], key: str) -> str:
+    value = entry[key]
+    if not isinstance(value, str) or not value.strip():
+        raise CatalogError(f"{where}: {key} must be text")
+    return value
+
+
+def _strings(where: str, value: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise CatalogError(f"{where}: {key} must be a list of text")
+    return tuple(value)
+
+
+def _period(where: str, value: Any) -> tuple[date | None, date | None]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise CatalogError(f"{where}: in_force must be [from, until]")
+    return (_day(where, value[0]) if value[0] else None, _day(where, value[1]) if value[1] else None)
+
+
+def _day(where: str, value: Any) -> date:
+    try:
+        return value if isinstance(value, date) else date.fromisoformat(str(value))
+    except ValueError:
+        raise CatalogError(f"{where}: {value!r} is not a day such as 2025-08-15") from None
+
+
+def _near(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""

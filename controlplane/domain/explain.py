@@ -1,0 +1,91 @@
+"""A criterion down to the bytes: criterion, checks, findings, observations, digests. It holds no words of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from controlplane.domain.model import (
+    Catalog,
+    Check,
+    Criterion,
+    CriterionScore,
+    Finding,
+    Framework,
+    Observation,
+    Reason,
+    Scorecard,
+    Verdict,
+)
+
+
+@dataclass(frozen=True)
+class FindingProof:
+    """A finding with the observation it rests on; ``observation`` is None where nothing was ever seen."""
+
+    finding: Finding
+    observation: Observation | None
+
+
+@dataclass(frozen=True)
+class CheckProof:
+    """A check of the criterion with what it found on every asset, the worst first."""
+
+    check: Check
+    findings: tuple[FindingProof, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything between the law's sentence and the bytes on a disk."""
+
+    framework: Framework
+    criterion: Criterion
+    score: CriterionScore
+    checks: tuple[CheckProof, ...]
+
+
+def explain(
+    criterion_id: str,
+    catalog: Catalog,
+    card: Scorecard,
+    findings: Iterable[Finding],
+    observations: Mapping[int, Observation],
+) -> Explanation:
+    """Raises ``KeyError`` for a criterion that no framework holds."""
+    framework, criterion = find_criterion(catalog, criterion_id)
+    score = next((c for c in card.criteria if c.id == criterion_id), None)
+    if score is None:  # its framework is not in force on this day
+        score = CriterionScore(criterion_id, Verdict.NOT_APPLICABLE, Reason("framework_out_of_force"), {})
+    mine: dict[str, list[FindingProof]] = {check: [] for check in criterion.checks}
+    for finding in findings:
+        if finding.check in mine:
+            seen = observations.get(finding.observation) if finding.observation else None
+            mine[finding.check].append(FindingProof(finding, seen))
+    proofs = tuple(
+        CheckProof(catalog.checks[check], tuple(sorted(found, key=_worst_first))) for check, found in mine.items()
+    )
+    return Explanation(framework, criterion, score, proofs)
+
+
+def find_criterion(catalog: Catalog, criterion_id: str) -> tuple[Framework, Criterion]:
+    """The criterion and its framework. Raises ``KeyError``."""
+    for framework in catalog.frameworks.values():
+        for criterion in framework.criteria:
+            if criterion.id == criterion_id:
+                return framework, criterion
+    raise KeyError(criterion_id)
+
+
+ORDER = (
+    Verdict.NOT_MET,
+    Verdict.WAIVED,
+    Verdict.STALE,
+    Verdict.UNKNOWN,
+    Verdict.MET,
+    Verdict.NOT_APPLICABLE,
+)
+
+
+def _worst_first(proof: FindingProof) -> tuple[int, str]:
+    return ORDER.index(proof.finding.verdict), proof.finding.asset

@@ -1,0 +1,301 @@
+"""The nouns, in the order of the route: asset, fact, reply, observation, check, finding, criterion, scorecard.
+
+It refuses to do anything: no clock, no file, no device. Times are timezone-aware UTC and end in ``_at``;
+durations carry their unit in the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+Value = Any
+"""What a reader makes of bytes: None, bool, int, float, str, or lists and string-keyed dicts of these."""
+
+
+class Outcome(StrEnum):
+    """How one look at a device, or one question in it, ended. Only ``answered`` carries a value."""
+
+    ANSWERED = "answered"
+    NO_ADDRESS = "no_address"  # the inventory gives none: nothing was sent
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"  # something answered and would not talk, or the right is missing
+    TIMEOUT = "timeout"
+    AUTH_FAILED = "auth_failed"
+    HOST_KEY_CHANGED = "host_key_changed"
+    HOST_KEY_UNKNOWN = "host_key_unknown"
+    NOT_SUPPORTED = "not_supported"  # the device lacks the program or the OID
+    GARBLED = "garbled"  # bytes came, and the reader could not read them
+
+
+class Verdict(StrEnum):
+    """The six words, from a finding up to a level. Only ``met`` counts."""
+
+    MET = "met"
+    NOT_MET = "not_met"
+    STALE = "stale"
+    UNKNOWN = "unknown"
+    WAIVED = "waived"
+    NOT_APPLICABLE = "not_applicable"
+
+
+class Standing(StrEnum):
+    """How far a criterion's text can be relied on. Only the first two are scored."""
+
+    CONFIRMED = "confirmed"  # the official text was seen by the hospital or by us
+    SECOND_HAND = "second_hand"  # quoted or paraphrased by a source that says it read the text
+    DRAFT = "draft"  # recalled, a draft, or not to be used for scoring: decides nothing
+
+
+@dataclass(frozen=True)
+class Words:
+    """One sentence in both tongues; both or neither."""
+
+    vi: str
+    en: str
+
+    def in_(self, lang: str) -> str:
+        """The sentence in ``vi`` or ``en``."""
+        return self.en if lang == "en" else self.vi
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why something is so: a code and figures. Faces turn it into a sentence (texts: ``reason.<code>``)."""
+
+    code: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+# ------------------------------------------------------------------------------------------------ asking
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A thing of the hospital that can be looked at: one host of the inventory, or the ``site`` itself."""
+
+    name: str
+    kind: str  # server workstation printer switch firewall ups nas service site
+    roles: tuple[str, ...]  # every inventory group it is in, sorted; checks name these
+    title: Words
+    department: str = ""
+    transports: tuple[str, ...] = ()  # which of local, ssh, snmp may reach it
+    address: str | None = None  # None: no address yet, and not one packet is sent
+    access: Mapping[str, Any] = field(default_factory=dict)  # ansible_* and emr_* variables; never a secret
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A question and a pure reader.
+
+    ``ask`` is one shell command text (family ``shell``) or the OIDs, space separated (family ``snmp``).
+    ``reader`` gets the reply's text and returns a value, or raises ``ValueError`` for bytes it cannot read.
+    """
+
+    name: str  # subject.attribute, for example disk.usage
+    family: str  # shell | snmp
+    ask: str
+    reader: Callable[[str], Value]
+    unit: str  # of the value or of its figures, in words: "percent per filesystem", "-" when it has none
+    source: str  # the manual page, file or MIB object it rests on
+    kinds: tuple[str, ...] = ()  # asset kinds it is asked of; empty: every asset of the family
+    privileged: bool = False  # the command reads something only root may read
+    keep_raw: bool = True  # False when a raw reply could hold a name or a key
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for one fact: bytes, or why there are none."""
+
+    fact: str
+    outcome: Outcome
+    asked: str  # the exact command text or OIDs
+    raw: bytes = b""
+    detail: str = ""  # one sentence for the engineer, English, no secret
+
+
+@dataclass(frozen=True)
+class Look:
+    """One visit to one asset over one transport. A look never raises: its outcome says how it went."""
+
+    asset: str
+    transport: str
+    outcome: Outcome
+    at: datetime
+    duration_ms: int
+    collector: str  # transport and version, for example ssh/1
+    detail: str = ""
+    replies: tuple[Reply, ...] = ()
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A typed value that was true of an asset at a time, with the digest of the bytes it was read from."""
+
+    asset: str
+    fact: str
+    outcome: Outcome
+    value: Value
+    unit: str
+    raw_digest: str | None  # SHA-256 of the bytes in the vault; None when nothing came or raw is not kept
+    asked: str
+    collector: str
+    first_seen_at: datetime  # when this same answer was first seen without a different one since
+    seen_at: datetime  # when it was last confirmed
+    id: int = 0  # its number in the record; 0 for an imagined one
+    detail: str = ""
+
+
+# ----------------------------------------------------------------------------------------------- judging
+
+
+@dataclass(frozen=True)
+class Expect:
+    """Exactly one test: equals, at_most, at_least, one_of, contains, matches."""
+
+    test: str
+    bound: Any
+
+
+@dataclass(frozen=True)
+class Check:
+    """A rule about one fact on every asset of a role; the title is a sentence that is true when met."""
+
+    id: str
+    title: Words
+    fact: str
+    role: str
+    expect: Expect
+    fresh_within: timedelta
+    severity: str  # low medium high critical
+    of: str | None = None  # which figure of the value; a list of rows means each row
+    remedy: str | None = None  # a play's id in playbooks/plays.yaml
+    fix: Words | None = None  # what to do by hand
+    if_absent: str | None = None  # "not_applicable" when no asset bears the role
+    serves: tuple[str, ...] = ()  # the criteria it feeds, of any framework
+    examples: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """Somebody with the right accepted that a check is not met, until a day."""
+
+    check: str
+    asset: str | None  # None: on every asset
+    reason: str
+    approver: str
+    expires_on: date
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check says of one asset today."""
+
+    check: str
+    asset: str
+    verdict: Verdict
+    reason: Reason
+    observation: int | None = None  # Observation.id it rests on
+    raw_digest: str | None = None
+    waived: bool = False
+
+
+# ----------------------------------------------------------------------------------------------- scoring
+
+
+@dataclass(frozen=True)
+class Group:
+    """One ladder of a framework: TT 54's infrastructure, or the whole of TCVN 14423."""
+
+    id: str
+    title: Words
+    levels: tuple[str, ...]  # from the lowest to the highest; "1".."7" or "basic", "advanced"
+    list_complete: bool  # False: the official list of its criteria was not seen, so no level can be proven
+    in_force: tuple[date | None, date | None] = (None, None)  # from, until (exclusive)
+    target: str | None = None  # the level the hospital set itself
+    owner: str = ""  # the team answerable for it
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One requirement of the law as data, with where it stands and how sure we are of it."""
+
+    id: str
+    framework: str
+    group: str
+    levels: tuple[str, ...]  # the ladder levels whose set includes it
+    title: Words
+    clause: str
+    source: str
+    standing: Standing
+    scored: bool
+    confidence: str  # the word of the source data: quoted, secondary, recalled ...
+    kind: str = "required"  # required suggested conditional informative
+    automatable: str = ""  # host network software backup interop document attestation
+    section: str = ""  # the law's own area, for display
+    checks: tuple[str, ...] = ()
+    note: str = ""
+    owner: str = ""
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A law or a standard: its groups, its criteria and how a level is judged."""
+
+    id: str
+    title: Words
+    source: str
+    in_force: tuple[date | None, date | None]
+    rule: str  # cumulative: a level needs every criterion of it and of those below; own_set: each its own
+    groups: tuple[Group, ...]
+    criteria: tuple[Criterion, ...]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Everything that is asked of the hospital, loaded whole or refused."""
+
+    checks: Mapping[str, Check]
+    frameworks: Mapping[str, Framework]
+    waivers: tuple[Waiver, ...]
+    digest: str  # SHA-256 of the canonical documents it was made from
+
+
+@dataclass(frozen=True)
+class CriterionScore:
+    """A criterion today: one word, the reason, and how many findings say what."""
+
+    id: str
+    verdict: Verdict
+    reason: Reason
+    findings: Mapping[str, int]  # verdict -> how many findings
+
+
+@dataclass(frozen=True)
+class GroupScore:
+    """A ladder today. ``proven`` and ``possible`` are levels of the group, or None for below the lowest."""
+
+    framework: str
+    group: str
+    determinable: bool  # False: the list is not complete or the group is out of force, see reason
+    proven: str | None
+    possible: str | None
+    target: str | None
+    reason: Reason
+    counts: Mapping[str, int]  # verdict -> scored criteria
+    total: int  # scored criteria; an outcome never changes it
+    drafts: int  # criteria shown apart, deciding nothing
+    automated: int  # scored criteria with at least one check
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """The whole hospital against every framework in force. It holds no clock time: same inputs, same bytes."""
+
+    as_of: date
+    catalog_digest: str
+    groups: tuple[GroupScore, ...]
+    criteria: tuple[CriterionScore, ...]

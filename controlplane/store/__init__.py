@@ -1,0 +1,1 @@
+"""The edge outward: keeps the record. It never judges and never asks a device."""

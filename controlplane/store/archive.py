@@ -1,0 +1,701 @@
+"""The record: an append-only chain of links over the vault, and the index that is rebuilt from it.
+
+Order of every write: first the bytes, then the link. A kill at any instant leaves at worst bytes that no link names.
+It never judges, and it changes nothing that was kept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.engine import Connection, Engine
+
+from controlplane.domain.chain import Break, Link, canonical, first_break, make_link, stamp, unstamp
+from controlplane.domain.judge import Seen
+from controlplane.domain.model import (
+    CriterionScore,
+    Finding,
+    GroupScore,
+    Look,
+    Observation,
+    Outcome,
+    Reason,
+    Scorecard,
+    Verdict,
+)
+from controlplane.domain.overview import RoundView
+from controlplane.store.tables import links, looks, observations, rounds, runs
+from controlplane.store.vault import Vault, VaultError
+
+KINDS = ("round_opened", "round", "round_interrupted", "run_opened", "run", "run_interrupted", "export", "report")
+
+
+class BusyError(RuntimeError):
+    """Another process holds the lock that this work needs."""
+
+
+class ArchiveError(RuntimeError):
+    """The record cannot be read: damaged, or written by a newer version."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A round that was opened and is not closed yet."""
+
+    id: str
+    started_at: datetime
+    only: tuple[str, ...]
+    catalog: str
+    inventory: str
+    opened_seq: int
+
+
+@dataclass
+class Staged:
+    """What a round has seen, with its numbers given out, before anything but bytes was written."""
+
+    looks: list[Look] = field(default_factory=list)
+    changed: list[Observation] = field(default_factory=list)
+    confirmed: dict[int, datetime] = field(default_factory=dict)  # observation id -> seen again at
+    transports: dict[str, str] = field(default_factory=dict)  # fact -> transport it came by
+    state: dict[tuple[str, str], Seen] = field(default_factory=dict)
+
+
+def open_engine(url: str) -> Engine:
+    """An engine with SQLite in WAL mode and foreign keys, or any other database SQLAlchemy knows."""
+    engine = sa.create_engine(url)
+    if engine.dialect.name == "sqlite":
+
+        @sa.event.listens_for(engine, "connect")
+        def _pragmas(connection: Any, _record: Any) -> None:
+            for line in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=15000"):
+                connection.execute(f"PRAGMA {line}")
+
+    return engine
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables to the newest form. Raises ``ArchiveError`` for a store written by a newer version."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except Exception as error:  # alembic raises its own, SQLAlchemy's and sqlite's errors
+        raise ArchiveError(f"the store cannot be opened: {str(error).splitlines()[0]}") from error
+
+
+class Archive:
+    """The one way into the record. Safe for several processes: SQLite serialises, the lock file orders rounds."""
+
+    def __init__(self, engine: Engine, vault: Vault, lock_folder: Path) -> None:
+        self.engine = engine
+        self.vault = vault
+        self.lock_folder = lock_folder
+        lock_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    # ---------------------------------------------------------------------------------------- the chain
+
+    def append(self, kind: str, body: Any, at: datetime) -> Link:
+        """Keep a body and link it. The body is in the vault before the link is written."""
+        name = self.vault.put(canonical(body))
+        with self.engine.begin() as connection:
+            return self._link(connection, kind, name, at)
+
+    def chain(self) -> Iterator[Link]:
+        """Every link from the first."""
+        with self.engine.connect() as connection:
+            for row in connection.execute(sa.select(links).order_by(links.c.seq)):
+                yield Link(**row._mapping)
+
+    def head(self) -> Link | None:
+        """The newest link; its seal is what a report prints."""
+        with self.engine.connect() as connection:
+            return _head(connection)
+
+    def body(self, link: Link) -> Any:
+        """A link's body. Raises ``VaultError`` when its bytes are gone or changed."""
+        return json.loads(self.vault.get(link.digest))
+
+    def first_break(self, *, bodies: bool = False) -> Break | None:
+        """The first place where the chain, or with ``bodies`` a body in the vault, does not hold."""
+        broken = first_break(self.chain())
+        if broken is None and bodies:
+            for link in self.chain():
+                try:
+                    self.vault.get(link.digest)
+                except VaultError:
+                    return Break(link.seq, "body")
+        return broken
+
+    def _link(self, connection: Connection, kind: str, name: str, at: datetime) -> Link:
+        # BEGIN IMMEDIATE semantics come from the unique ``prev``: the loser of a race fails and nothing is half-kept.
+        before = _head(connection)
+        moment = stamp(at)
+        if before is not None and moment < before.at:
+            moment = before.at  # a clock set back must not break the chain; the body keeps its own times
+        link = make_link(before, moment, kind, name)
+        connection.execute(links.insert().values(**link.__dict__))
+        return link
+
+    # ------------------------------------------------------------------------------------------- locks
+
+    @contextmanager
+    def lock(self, name: str, wait: bool = False) -> Iterator[None]:
+        """One holder at a time, over processes; the kernel frees it when the holder dies. Raises ``BusyError``."""
+        handle = os.open(self.lock_folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise BusyError(name) from None
+            yield
+        finally:
+            os.close(handle)
+
+    # ------------------------------------------------------------------------------------------ rounds
+
+    def open_round(self, id_: str, at: datetime, only: Sequence[str], catalog: str, inventory: str) -> Ticket:
+        """Say in the chain that a round begins, so that a kill in the middle of it is seen."""
+        body = {"id": id_, "started_at": at, "only": list(only), "catalog": catalog, "inventory": inventory}
+        name = self.vault.put(canonical(body))
+        with self.engine.begin() as connection:
+            link = self._link(connection, "round_opened", name, at)
+            _index_opened(connection, body | {"started_at": stamp(at)}, link.seq)
+        return Ticket(id_, at, tuple(only), catalog, inventory, link.seq)
+
+    def stage(self, seen: Iterable[tuple[Look, Sequence[Observation]]]) -> Staged:
+        """Put the bytes of looks into the vault as they come, and set them against what stands."""
+        staged = Staged(state=self.state())
+        number = self._next_number()
+        for look, observed in seen:
+            staged.looks.append(look)
+            raw = {reply.fact: reply.raw for reply in look.replies}
+            for observation in observed:
+                if observation.raw_digest is not None:
+                    self.vault.put(raw[observation.fact])
+                number = _stage_one(staged, observation, number)
+                staged.transports[observation.fact] = look.transport
+        return staged
+
+    def close_round(
+        self, ticket: Ticket, staged: Staged, findings: Sequence[Finding], card: Scorecard, at: datetime
+    ) -> RoundView:
+        """Keep a round: bodies to the vault, then one transaction with the link and the index."""
+        body = {
+            "id": ticket.id,
+            "started_at": ticket.started_at,
+            "ended_at": at,
+            "only": list(ticket.only),
+            "catalog": ticket.catalog,
+            "inventory": ticket.inventory,
+            "looks": [_look_body(look) for look in staged.looks if look.outcome is not Outcome.NO_ADDRESS],
+            "no_address": sorted({look.asset for look in staged.looks if look.outcome is Outcome.NO_ADDRESS}),
+            "changed": [_observation_body(o, staged.transports[o.fact]) for o in staged.changed],
+            "confirmed": _confirmed_body(staged.confirmed),
+            "findings": self.vault.put(canonical(list(findings))),
+            "scorecard": self.vault.put(canonical(card)),
+            "as_of": card.as_of,
+            "summary": Counter(str(c.verdict) for c in card.criteria),
+        }
+        plain = json.loads(canonical(body))
+        name = self.vault.put(canonical(body))
+        with self.engine.begin() as connection:
+            link = self._link(connection, "round", name, at)
+            _index_round(connection, plain, link.seq)
+        return self.round(ticket.id)
+
+    def close_abandoned(self, at: datetime) -> list[str]:
+        """Mark rounds and runs whose process died as interrupted; return their ids. Call it when opening the store."""
+        ended = []
+        for table, lock, kind in ((rounds, "round", "round_interrupted"), (runs, "run", "run_interrupted")):
+            try:
+                with self.lock(lock):
+                    ended += self._close_abandoned(table, kind, at)
+            except BusyError:
+                continue  # somebody is at work: what is open is his
+        return ended
+
+    def _close_abandoned(self, table: sa.Table, kind: str, at: datetime) -> list[str]:
+        with self.engine.connect() as connection:
+            open_ids = connection.execute(sa.select(table.c.id).where(table.c.state == "running")).scalars().all()
+        for id_ in open_ids:
+            body = {"id": id_, "found_at": at}
+            name = self.vault.put(canonical(body))
+            with self.engine.begin() as connection:
+                link = self._link(connection, kind, name, at)
+                _index_interrupted(connection, table, id_, link)
+        return list(open_ids)
+
+    # -------------------------------------------------------------------------------------------- runs
+
+    def open_run(self, id_: str, at: datetime, play: str, mode: str, hosts: Sequence[str]) -> None:
+        """Say in the chain that a play begins."""
+        body = {"id": id_, "started_at": stamp(at), "play": play, "mode": mode, "hosts": list(hosts)}
+        name = self.vault.put(canonical(body))
+        with self.engine.begin() as connection:
+            link = self._link(connection, "run_opened", name, at)
+            _index_run_opened(connection, body, link.seq)
+
+    def close_run(self, id_: str, at: datetime, state: str, dossier: Any) -> Link:
+        """Keep a run's dossier (preview, events, findings before and after) and link it."""
+        body = {"id": id_, "ended_at": stamp(at), "state": state, "dossier": self.vault.put(canonical(dossier))}
+        name = self.vault.put(canonical(body))
+        with self.engine.begin() as connection:
+            link = self._link(connection, "run", name, at)
+            _index_run_closed(connection, body, link.seq)
+        return link
+
+    def runs(self, most: int = 100) -> list[dict[str, Any]]:
+        """Kept and interrupted runs, the newest first."""
+        query = sa.select(runs).order_by(runs.c.started_at.desc(), runs.c.opened_seq.desc()).limit(most)
+        with self.engine.connect() as connection:
+            return [_run_row(row._mapping) for row in connection.execute(query)]
+
+    def run(self, id_: str) -> dict[str, Any] | None:
+        """One run with its dossier opened, or None."""
+        with self.engine.connect() as connection:
+            row = connection.execute(sa.select(runs).where(runs.c.id == id_)).one_or_none()
+        if row is None:
+            return None
+        found = _run_row(row._mapping)
+        found["body"] = json.loads(self.vault.get(found["dossier"])) if found["dossier"] else None
+        return found
+
+    # ----------------------------------------------------------------------------------------- reading
+
+    def state(self, at: datetime | None = None) -> dict[tuple[str, str], Seen]:
+        """What stands: per asset and fact the newest answer, and a newer failed look if there is one.
+
+        With ``at`` it is what stood then: intervals begun by that time, confirmed by the last look of that time.
+        """
+        with self.engine.connect() as connection:
+            found = _standing(connection) if at is None else _standing_at(connection, at)
+        state: dict[tuple[str, str], Seen] = {}
+        for observation in found:
+            key = (observation.asset, observation.fact)
+            seen = state.get(key, Seen())
+            answered = observation.outcome is Outcome.ANSWERED
+            state[key] = replace(seen, answer=observation) if answered else replace(seen, failure=observation)
+        for key, seen in state.items():
+            if seen.answer and seen.failure and seen.failure.seen_at <= seen.answer.seen_at:
+                state[key] = Seen(seen.answer)
+        return state
+
+    def observations(self, ids: Iterable[int]) -> dict[int, Observation]:
+        """Observations by number; a number that is not there is left out."""
+        wanted = sorted(set(ids))
+        found: dict[int, Observation] = {}
+        with self.engine.connect() as connection:
+            for start in range(0, len(wanted), 500):
+                part = wanted[start : start + 500]
+                query = sa.select(observations).where(observations.c.id.in_(part))
+                found |= {row.id: _observation(row) for row in connection.execute(query)}
+        return found
+
+    def history(self, asset: str, fact: str, most: int = 50) -> list[Observation]:
+        """How one figure of one asset moved, the newest first."""
+        query = (
+            sa.select(observations)
+            .where(observations.c.asset == asset, observations.c.fact == fact)
+            .order_by(observations.c.first_seen_at.desc())
+            .limit(most)
+        )
+        with self.engine.connect() as connection:
+            return [_observation(row) for row in connection.execute(query)]
+
+    def round(self, id_: str) -> RoundView:
+        """One round. Raises ``KeyError``."""
+        with self.engine.connect() as connection:
+            row = connection.execute(sa.select(rounds).where(rounds.c.id == id_)).one_or_none()
+            if row is None:
+                raise KeyError(id_)
+            return _round_view(connection, row)
+
+    def rounds(self, most: int = 100) -> list[RoundView]:
+        """Rounds, the newest first."""
+        query = sa.select(rounds).order_by(rounds.c.started_at.desc(), rounds.c.opened_seq.desc()).limit(most)
+        with self.engine.connect() as connection:
+            return [_round_view(connection, row) for row in connection.execute(query).all()]
+
+    def last_round(self, at: datetime | None = None) -> RoundView | None:
+        """The newest round that was done, or done by ``at``."""
+        query = sa.select(rounds).where(rounds.c.state == "done").order_by(rounds.c.seq.desc()).limit(1)
+        if at is not None:
+            query = query.where(rounds.c.ended_at <= stamp(at))
+        with self.engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+            return _round_view(connection, row) if row else None
+
+    def trend(self, most: int = 60) -> list[tuple[datetime, dict[str, int]]]:
+        """(ended at, verdict -> criteria) of the newest rounds that were done, the oldest first."""
+        query = (
+            sa.select(rounds.c.ended_at, rounds.c.summary)
+            .where(rounds.c.state == "done")
+            .order_by(rounds.c.seq.desc())
+            .limit(most)
+        )
+        with self.engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return [(unstamp(row.ended_at), json.loads(row.summary)) for row in reversed(rows)]
+
+    def sealed(self, round_id: str) -> tuple[Scorecard, tuple[Finding, ...]]:
+        """The scorecard and the findings as a round kept them, from their bytes."""
+        names = self.sealed_names(round_id)
+        return (
+            scorecard_from(json.loads(self.vault.get(names["scorecard"]))),
+            findings_from(json.loads(self.vault.get(names["findings"]))),
+        )
+
+    def sealed_names(self, round_id: str) -> dict[str, str]:
+        """The digests of what a round kept: scorecard, findings, catalog, inventory. Raises ``KeyError``."""
+        columns = ("scorecard", "findings", "catalog", "inventory")
+        with self.engine.connect() as connection:
+            row = connection.execute(sa.select(rounds).where(rounds.c.id == round_id)).one_or_none()
+        if row is None or row.scorecard is None:
+            raise KeyError(round_id)
+        return {name: row._mapping[name] for name in columns}
+
+    def looks_of(self, round_id: str) -> list[dict[str, Any]]:
+        """Every look of a round."""
+        query = sa.select(looks).where(looks.c.round_id == round_id).order_by(looks.c.asset, looks.c.transport)
+        with self.engine.connect() as connection:
+            return [dict(row._mapping) | {"at": unstamp(row.at)} for row in connection.execute(query)]
+
+    def last_looks(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """(asset, transport) -> its newest look."""
+        newest = sa.select(sa.func.max(looks.c.id)).group_by(looks.c.asset, looks.c.transport)
+        with self.engine.connect() as connection:
+            rows = connection.execute(sa.select(looks).where(looks.c.id.in_(newest)))
+            return {(r.asset, r.transport): dict(r._mapping) | {"at": unstamp(r.at)} for r in rows}
+
+    # ----------------------------------------------------------------------------------------- rebuild
+
+    def reindex(self, progress: Callable[[int], None] | None = None) -> int:
+        """Delete every derived table and rebuild it from links and vault; return how many links were read.
+
+        One transaction: a kill leaves the old index. Raises ``VaultError`` when a body is missing.
+        """
+        count = 0
+        with self.engine.begin() as connection:
+            for table in (looks, observations, rounds, runs):
+                connection.execute(table.delete())
+            for row in connection.execute(sa.select(links).order_by(links.c.seq)).all():
+                _replay(connection, Link(**row._mapping), json.loads(self.vault.get(row.digest)))
+                count += 1
+                if progress:
+                    progress(count)
+        return count
+
+    def _next_number(self) -> int:
+        with self.engine.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.max(observations.c.id))).scalar() or 0) + 1
+
+
+def _head(connection: Connection) -> Link | None:
+    row = connection.execute(sa.select(links).order_by(links.c.seq.desc()).limit(1)).one_or_none()
+    return Link(**row._mapping) if row else None
+
+
+# ----------------------------------------------------------------------------------- staging a round
+
+
+def _stage_one(staged: Staged, new: Observation, number: int) -> int:
+    """Extend the interval of the same answer, or begin a new one; return the next free number."""
+    key = (new.asset, new.fact)
+    seen = staged.state.get(key, Seen())
+    answered = new.outcome is Outcome.ANSWERED
+    old = seen.answer if answered else seen.failure
+    # An answer after a failed look begins a new interval: in between it was not known.
+    unbroken = old is not None and not (answered and seen.failure is not None)
+    if unbroken and old is not None and _same(old, new):
+        kept = replace(old, seen_at=new.seen_at)
+        staged.confirmed[old.id] = new.seen_at
+    else:
+        kept = replace(new, id=number)
+        staged.changed.append(kept)
+        number += 1
+    staged.state[key] = Seen(kept) if answered else replace(seen, failure=kept)
+    return number
+
+
+def _same(old: Observation, new: Observation) -> bool:
+    return (
+        old.outcome is new.outcome
+        and old.unit == new.unit
+        and old.asked == new.asked
+        and old.collector == new.collector
+        and (old.raw_digest is None) == (new.raw_digest is None)
+        and canonical(old.value) == canonical(new.value)
+    )
+
+
+def _look_body(look: Look) -> dict[str, Any]:
+    return {
+        "asset": look.asset,
+        "transport": look.transport,
+        "outcome": look.outcome,
+        "at": look.at,
+        "duration_ms": look.duration_ms,
+        "collector": look.collector,
+        "detail": look.detail,
+    }
+
+
+def _observation_body(o: Observation, transport: str) -> dict[str, Any]:
+    return {
+        "id": o.id,
+        "asset": o.asset,
+        "fact": o.fact,
+        "transport": transport,
+        "outcome": o.outcome,
+        "value": o.value,
+        "unit": o.unit,
+        "raw": o.raw_digest,
+        "asked": o.asked,
+        "collector": o.collector,
+        "detail": o.detail,
+        "at": o.seen_at,
+    }
+
+
+def _confirmed_body(confirmed: Mapping[int, datetime]) -> list[list[Any]]:
+    """[[time, first id, last id, ...], ...]: ids as runs, so that a round without change is a few lines."""
+    by_time: dict[datetime, list[int]] = {}
+    for number, at in confirmed.items():
+        by_time.setdefault(at, []).append(number)
+    return [[stamp(at), *_as_runs(sorted(ids))] for at, ids in sorted(by_time.items())]
+
+
+def _as_runs(ids: Sequence[int]) -> list[int]:
+    ends: list[int] = []
+    for number in ids:
+        if ends and number == ends[-1] + 1:
+            ends[-1] = number
+        else:
+            ends += [number, number]
+    return ends
+
+
+# ---------------------------------------------------------------------- one way to write the index
+
+
+def _replay(connection: Connection, link: Link, body: Mapping[str, Any]) -> None:
+    match link.kind:
+        case "round_opened":
+            _index_opened(connection, body, link.seq)
+        case "round":
+            _index_round(connection, body, link.seq)
+        case "round_interrupted":
+            _index_interrupted(connection, rounds, body["id"], link)
+        case "run_opened":
+            _index_run_opened(connection, body, link.seq)
+        case "run":
+            _index_run_closed(connection, body, link.seq)
+        case "run_interrupted":
+            _index_interrupted(connection, runs, body["id"], link)
+
+
+def _index_opened(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
+    connection.execute(
+        rounds.insert().values(
+            id=body["id"],
+            opened_seq=seq,
+            state="running",
+            started_at=body["started_at"],
+            only=json.dumps(body["only"]),
+            looks="{}",
+            summary="{}",
+            catalog=body["catalog"],
+            inventory=body["inventory"],
+        )
+    )
+
+
+def _index_round(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
+    outcomes = Counter(look["outcome"] for look in body["looks"])
+    if body["no_address"]:
+        outcomes[Outcome.NO_ADDRESS] = len(body["no_address"])
+    connection.execute(
+        rounds.update()
+        .where(rounds.c.id == body["id"])
+        .values(
+            seq=seq,
+            state="done",
+            ended_at=body["ended_at"],
+            looks=json.dumps(outcomes, sort_keys=True),
+            summary=json.dumps(body["summary"], sort_keys=True),
+            as_of=body["as_of"],
+            findings=body["findings"],
+            scorecard=body["scorecard"],
+        )
+    )
+    if body["looks"]:
+        connection.execute(looks.insert(), [look | {"round_id": body["id"]} for look in body["looks"]])
+    for at, *ends in body["confirmed"]:
+        for first, last in zip(ends[::2], ends[1::2], strict=True):
+            connection.execute(observations.update().where(observations.c.id.between(first, last)).values(seen_at=at))
+    _index_changed(connection, body["changed"])
+
+
+def _index_changed(connection: Connection, changed: Sequence[Mapping[str, Any]]) -> None:
+    if not changed:
+        return
+    fields = ("id", "asset", "fact", "transport", "outcome", "unit", "asked", "collector", "detail")
+    rows = [
+        {name: o[name] for name in fields}
+        | {
+            "answered": o["outcome"] == Outcome.ANSWERED,
+            "latest": True,
+            "value": canonical(o["value"]).decode(),
+            "raw_digest": o["raw"],
+            "first_seen_at": o["at"],
+            "seen_at": o["at"],
+        }
+        for o in changed
+    ]
+    connection.execute(
+        observations.update()
+        .where(
+            observations.c.asset == sa.bindparam("b_asset"),
+            observations.c.fact == sa.bindparam("b_fact"),
+            observations.c.answered == sa.bindparam("b_answered"),
+            observations.c.latest,
+        )
+        .values(latest=False),
+        [{"b_asset": r["asset"], "b_fact": r["fact"], "b_answered": r["answered"]} for r in rows],
+    )
+    connection.execute(observations.insert(), rows)
+
+
+def _index_interrupted(connection: Connection, table: sa.Table, id_: str, link: Link) -> None:
+    connection.execute(
+        table.update().where(table.c.id == id_).values(state="interrupted", seq=link.seq, ended_at=link.at)
+    )
+
+
+def _index_run_opened(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
+    connection.execute(
+        runs.insert().values(
+            id=body["id"],
+            opened_seq=seq,
+            play=body["play"],
+            mode=body["mode"],
+            state="running",
+            started_at=body["started_at"],
+            hosts=json.dumps(body["hosts"]),
+        )
+    )
+
+
+def _index_run_closed(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
+    values = {"seq": seq, "state": body["state"], "ended_at": body["ended_at"], "dossier": body["dossier"]}
+    connection.execute(runs.update().where(runs.c.id == body["id"]).values(**values))
+
+
+# ----------------------------------------------------------------------------------------- rows to nouns
+
+
+def _standing(connection: Connection) -> list[Observation]:
+    return [_observation(row) for row in connection.execute(sa.select(observations).where(observations.c.latest))]
+
+
+def _standing_at(connection: Connection, at: datetime) -> list[Observation]:
+    moment = stamp(at)
+    o = observations
+    newest = (
+        sa.select(o.c.asset, o.c.fact, o.c.answered, sa.func.max(o.c.id).label("id"))
+        .where(o.c.first_seen_at <= moment)
+        .group_by(o.c.asset, o.c.fact, o.c.answered)
+        .subquery()
+    )
+    # A later look confirmed some of these; on that day only the looks up to then had been made.
+    last_look = {
+        (row.asset, row.transport, row.at)
+        for row in connection.execute(
+            sa.select(looks.c.asset, looks.c.transport, looks.c.at).where(looks.c.at <= moment)
+        )
+    }
+    times: dict[tuple[str, str], list[str]] = {}
+    for asset, transport, when in sorted(last_look):
+        times.setdefault((asset, transport), []).append(when)
+    found = []
+    for row in connection.execute(sa.select(o).join(newest, o.c.id == newest.c.id)):
+        observation = _observation(row)
+        if row.seen_at > moment:
+            before = [t for t in times.get((row.asset, row.transport), ()) if t <= moment]
+            seen = max([row.first_seen_at, *before[-1:]])
+            observation = replace(observation, seen_at=unstamp(seen))
+        found.append(observation)
+    return found
+
+
+def _observation(row: Any) -> Observation:
+    return Observation(
+        asset=row.asset,
+        fact=row.fact,
+        outcome=Outcome(row.outcome),
+        value=json.loads(row.value),
+        unit=row.unit,
+        raw_digest=row.raw_digest,
+        asked=row.asked,
+        collector=row.collector,
+        first_seen_at=unstamp(row.first_seen_at),
+        seen_at=unstamp(row.seen_at),
+        id=row.id,
+        detail=row.detail,
+    )
+
+
+def _round_view(connection: Connection, row: Any) -> RoundView:
+    seq = row.seq or row.opened_seq
+    seal = connection.execute(sa.select(links.c.seal).where(links.c.seq == seq)).scalar() or ""
+    return RoundView(
+        row.id,
+        seq,
+        unstamp(row.started_at),
+        unstamp(row.ended_at) if row.ended_at else None,
+        row.state,
+        tuple(json.loads(row.only)),
+        json.loads(row.looks),
+        seal,
+    )
+
+
+def _run_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return dict(row) | {
+        "hosts": json.loads(row["hosts"]),
+        "started_at": unstamp(row["started_at"]),
+        "ended_at": unstamp(row["ended_at"]) if row["ended_at"] else None,
+    }
+
+
+def scorecard_from(body: Mapping[str, Any]) -> Scorecard:
+    """A scorecard from its canonical form."""
+    return Scorecard(
+        date.fromisoformat(body["as_of"]),
+        body["catalog_digest"],
+        tuple(GroupScore(**g | {"reason": Reason(**g["reason"])}) for g in body["groups"]),
+        tuple(
+            CriterionScore(c["id"], Verdict(c["verdict"]), Reason(**c["reason"]), c["findings"])
+            for c in body["criteria"]
+        ),
+    )
+
+
+def findings_from(body: Iterable[dict[str, Any]]) -> tuple[Finding, ...]:
+    """Findings from their canonical form."""
+    return tuple(Finding(**f | {"verdict": Verdict(f["verdict"]), "reason": Reason(**f["reason"])}) for f in body)
