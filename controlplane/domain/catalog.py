@@ -241,13 +241,7 @@ def _criterion(
     levels = _strings(where, entry["levels"], "levels")
     if off := [level for level in levels if level not in group.levels]:
         raise CatalogError(f"{where}: level {off[0]!r} is not on the ladder {', '.join(group.levels)}")
-    if entry["standing"] not in tuple(Standing):
-        raise CatalogError(f"{where}: standing must be one of {', '.join(Standing)}")
-    standing = Standing(entry["standing"])
-    if entry["scored"] and (standing is Standing.DRAFT or not levels):
-        raise CatalogError(f"{where}: a draft, or a criterion without a level, may not be scored")
-    if entry.get("kind", "required") not in KINDS:
-        raise CatalogError(f"{where}: kind must be one of {', '.join(KINDS)}")
+    standing = _standing(where, entry, levels)
     source = entry.get("source") or []
     return Criterion(
         id=id_,
@@ -267,6 +261,18 @@ def _criterion(
         note=str(entry.get("note", "")),
         owner=group.owner,
     )
+
+
+def _standing(where: str, entry: Mapping[str, Any], levels: Sequence[str]) -> Standing:
+    """How far the criterion can be relied on; what may not be scored is refused here."""
+    if entry["standing"] not in tuple(Standing):
+        raise CatalogError(f"{where}: standing must be one of {', '.join(Standing)}")
+    if entry.get("kind", "required") not in KINDS:
+        raise CatalogError(f"{where}: kind must be one of {', '.join(KINDS)}")
+    standing = Standing(entry["standing"])
+    if entry["scored"] and (standing is Standing.DRAFT or not levels):
+        raise CatalogError(f"{where}: a draft, or a criterion without a level, may not be scored")
+    return standing
 
 
 def _waiver(entry: Mapping[str, Any], checks: Mapping[str, Check]) -> Waiver:

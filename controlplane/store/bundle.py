@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
 
-from controlplane.domain.chain import canonical, digest, stamp
+from controlplane.domain.chain import Link, canonical, digest, stamp
 from controlplane.store import verify
 from controlplane.store.archive import Archive
 from controlplane.store.vault import VaultError
@@ -125,23 +125,8 @@ def export(
     names = _closure(archive, links)
     if len(names) + 8 > MOST_MEMBERS:
         raise BundleError(f"{len(names)} objects do not fit into one plain ZIP (at most {MOST_MEMBERS})")
-    readme = README.format(hospital_vi=hospital[0], hospital_en=hospital[1], at=stamp(at), fingerprint=key.fingerprint)
-    lines = b"".join(canonical(link) + b"\n" for link in links)
-    loose = {
-        "README.txt": readme.encode(),
-        verify.KEY: key.public_pem,
-        verify.LINKS: lines,
-        "verify.py": Path(verify.__file__).read_bytes(),
-    }
-    subjects = [{"name": name, "digest": {"sha256": digest(data)}} for name, data in loose.items()]
-    subjects += [{"name": verify.OBJECTS + name, "digest": {"sha256": name}} for name in names]
-    statement = {
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": sorted(subjects, key=lambda s: str(s["name"])),
-        "predicateType": "urn:emrctl:evidence-bundle:v1",
-        "predicate": {"exported_at": stamp(at), "head": links[-1].seal, "links": len(links)},
-    }
-    loose[verify.MANIFEST] = key.envelope(statement)
+    loose = _loose(links, key, at, hospital)
+    loose[verify.MANIFEST] = key.envelope(_statement(loose, names, links, at))
     size = _write(archive, out, loose, names, progress)
     link = archive.append(
         "export", {"at": stamp(at), "head": links[-1].seal, "manifest": digest(loose[verify.MANIFEST])}, at
@@ -157,7 +142,30 @@ def export(
     }
 
 
-def _closure(archive: Archive, links: list[Any]) -> list[str]:
+def _loose(links: list[Link], key: SigningKey, at: datetime, hospital: tuple[str, str]) -> dict[str, bytes]:
+    """The members that are not objects, but for the manifest over all."""
+    readme = README.format(hospital_vi=hospital[0], hospital_en=hospital[1], at=stamp(at), fingerprint=key.fingerprint)
+    return {
+        "README.txt": readme.encode(),
+        verify.KEY: key.public_pem,
+        verify.LINKS: b"".join(canonical(link) + b"\n" for link in links),
+        "verify.py": Path(verify.__file__).read_bytes(),
+    }
+
+
+def _statement(loose: dict[str, bytes], names: list[str], links: list[Link], at: datetime) -> dict[str, Any]:
+    """The in-toto Statement over every member."""
+    subjects = [{"name": name, "digest": {"sha256": digest(data)}} for name, data in loose.items()]
+    subjects += [{"name": verify.OBJECTS + name, "digest": {"sha256": name}} for name in names]
+    return {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": sorted(subjects, key=lambda s: str(s["name"])),
+        "predicateType": "urn:emrctl:evidence-bundle:v1",
+        "predicate": {"exported_at": stamp(at), "head": links[-1].seal, "links": len(links)},
+    }
+
+
+def _closure(archive: Archive, links: list[Link]) -> list[str]:
     """Every digest that the chain needs: bodies, and what rounds and runs name."""
     names: set[str] = set()
     for link in links:

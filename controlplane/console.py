@@ -1,0 +1,230 @@
+"""How the command line shows things: tables and sentences, or plain JSON on request. It asks nothing itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+from controlplane import texts
+from controlplane.domain.chain import plain
+from controlplane.domain.compare import Difference
+from controlplane.domain.explain import Explanation, FindingProof
+from controlplane.domain.model import Asset, Catalog, Check, GroupScore, Observation
+from controlplane.domain.overview import GroupView, Overview
+from controlplane.texts import Say
+
+COLOURS = {
+    "met": "green",
+    "not_met": "bold red",
+    "stale": "yellow",
+    "unknown": "cyan",
+    "waived": "magenta",
+    "not_applicable": "dim",
+}
+
+
+class Screen:
+    """A terminal with a tongue and a time zone. Errors go to standard error, results to standard output."""
+
+    def __init__(self, lang: str, zone: ZoneInfo) -> None:
+        self.lang = lang
+        self.zone = zone
+        self.say: Say = texts.speaker(lang)
+        self.out = Console(highlight=False, soft_wrap=True)
+        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def json(self, value: Any) -> None:
+        """One JSON document, as it is kept in the record."""
+        self.out.out(json.dumps(plain(value), ensure_ascii=False, indent=2, sort_keys=True), highlight=False)
+
+    def line(self, text: str = "", style: str | None = None) -> None:
+        """One line, taken literally."""
+        self.out.print(escape(text), style=style)
+
+    def tell(self, key: str, **figures: Any) -> None:
+        """One of the house's sentences."""
+        self.line(self.say(key, **figures))
+
+    def complain(self, text: str) -> None:
+        """A sentence on standard error."""
+        self.err.print(escape(text), style="bold red")
+
+    def complain_both(self, key: str, **figures: Any) -> None:
+        """A refusal, in the tongue of the screen first and then in the other one."""
+        other = "vi" if self.lang == "en" else "en"
+        self.complain(self.say(key, **figures))
+        self.err.print(escape(texts.say(other, key, **figures)))
+
+    def time(self, at: datetime | None) -> str:
+        """A time in the hospital's zone."""
+        return at.astimezone(self.zone).strftime("%d/%m/%Y %H:%M") if at else "-"
+
+    # ------------------------------------------------------------------------------------------ parts
+
+    def verdict(self, word: str) -> str:
+        """A verdict in its colour; the word itself carries the meaning."""
+        return f"[{COLOURS.get(word, '')}]{escape(self.say(f'verdict.{word}'))}[/]"
+
+    def level(self, levels: tuple[str, ...], level: str | None) -> str:
+        """A level in words."""
+        return level_words(self.say, levels, level)
+
+    def now_level(self, levels: tuple[str, ...], score: GroupScore) -> str:
+        """The pair of levels, or that none can be determined."""
+        if not score.determinable:
+            return self.say("level.undeterminable")
+        return self.level(levels, score.proven)
+
+    def groups(self, views: Iterable[GroupView]) -> Table:
+        """Levels now, possible and wanted."""
+        keys = ("framework", "group", "now", "possible", "target", "gap", "met", "unknown", "drafts")
+        table = self._table(*(f"cli.column.{key}" for key in keys))
+        for view in views:
+            score = view.score
+            table.add_row(
+                escape(view.framework),
+                escape(view.title.in_(self.lang)),
+                self.now_level(view.levels, score),
+                self.level(view.levels, score.possible),
+                self.level(view.levels, view.target) if view.target else "-",
+                "-" if view.gap is None else str(view.gap),
+                f"{score.counts.get('met', 0)}/{score.total}",
+                str(score.counts.get("unknown", 0) + score.counts.get("stale", 0)),
+                str(score.drafts),
+            )
+        return table
+
+    def overview(self, o: Overview) -> None:
+        """The director's screen, in a terminal."""
+        self.line(o.campaign.hospital.name.in_(self.lang), "bold")
+        for note in o.notes:
+            self.line(texts.reason(self.say, note.code, note.figures), "bold yellow")
+        self.out.print(self.groups(o.groups))
+        self.out.print(self._blockers(o))
+        for view in o.milestones:
+            key = "cli.days_left" if view.days_left >= 0 else "cli.days_over"
+            day = f"{view.milestone.due_on:%d/%m/%Y}"
+            self.tell(key, title=view.milestone.title.in_(self.lang), day=day, days=abs(view.days_left))
+        if o.last_round:
+            self.tell("cli.last_round", round=o.last_round.id, at=self.time(o.last_round.ended_at))
+        self.tell("cli.head", seal=o.chain_head)
+
+    def _blockers(self, o: Overview) -> Table:
+        table = self._table("cli.column.blocker", "cli.column.verdict", "cli.column.reason", "cli.column.owner")
+        for blocker in o.blockers:
+            table.add_row(
+                escape(f"{blocker.criterion}\n{blocker.title.in_(self.lang)}"),
+                self.verdict(blocker.verdict),
+                escape(texts.reason(self.say, blocker.reason.code, blocker.reason.figures)),
+                escape(blocker.owner),
+            )
+        return table
+
+    def assets(self, assets: Iterable[Asset]) -> Table:
+        """The inventory."""
+        table = self._table(*(f"cli.column.{key}" for key in ("asset", "kind", "department", "address", "transports")))
+        for asset in assets:
+            table.add_row(
+                escape(asset.name),
+                self.say(f"kind.{asset.kind}"),
+                escape(asset.department),
+                escape(asset.address or self.say("outcome.no_address")),
+                ", ".join(asset.transports),
+            )
+        return table
+
+    def checks(self, catalog: Catalog) -> Table:
+        """Every check: what it asks, of whom, and what it serves."""
+        table = self._table(*(f"cli.column.{key}" for key in ("check", "title", "role", "rule", "severity", "serves")))
+        for check in sorted(catalog.checks.values(), key=lambda c: c.id):
+            table.add_row(
+                escape(check.id),
+                escape(check.title.in_(self.lang)),
+                escape(check.role),
+                escape(rule_words(check)),
+                self.say(f"severity.{check.severity}"),
+                escape("\n".join(check.serves)),
+            )
+        return table
+
+    def explanation(self, e: Explanation, raw: Mapping[str, bytes]) -> Tree:
+        """A criterion down to its bytes."""
+        c = e.criterion
+        tree = Tree(f"[bold]{escape(c.id)}[/] {escape(c.title.in_(self.lang))}: {self.verdict(e.score.verdict)}")
+        tree.add(escape(f"{e.framework.title.in_(self.lang)}, {c.clause}"))
+        tree.add(escape(f"{self.say(f'standing.{c.standing}')} ({c.confidence}; {c.source})"))
+        tree.add(escape(texts.reason(self.say, e.score.reason.code, e.score.reason.figures)))
+        for proof in e.checks:
+            branch = tree.add(f"[bold]{escape(proof.check.id)}[/] {escape(proof.check.title.in_(self.lang))}")
+            branch.add(escape(rule_words(proof.check)))
+            for found in proof.findings:
+                self._finding(branch, found, raw)
+        return tree
+
+    def _finding(self, branch: Tree, proof: FindingProof, raw: Mapping[str, bytes]) -> None:
+        f = proof.finding
+        why = texts.reason(self.say, f.reason.code, f.reason.figures)
+        leaf = branch.add(f"{escape(f.asset or '-')}: {self.verdict(f.verdict)}: {escape(why)}")
+        if proof.observation is not None:
+            self._observation(leaf, proof.observation, raw)
+
+    def _observation(self, leaf: Tree, o: Observation, raw: Mapping[str, bytes]) -> None:
+        leaf.add(escape(f"{o.fact} = {json.dumps(o.value, ensure_ascii=False)} ({o.unit})"))
+        seen = self.say("cli.seen", at=self.time(o.seen_at), first=self.time(o.first_seen_at), collector=o.collector)
+        leaf.add(escape(seen))
+        leaf.add(escape(self.say("cli.asked", asked=o.asked)))
+        if o.raw_digest is None:
+            leaf.add(escape(self.say("cli.raw_not_kept")))
+            return
+        bytes_ = leaf.add(escape(self.say("cli.raw", digest=o.raw_digest, bytes=len(raw.get(o.raw_digest, b"")))))
+        for line in raw.get(o.raw_digest, b"").decode("utf-8", "replace").splitlines()[:12]:
+            bytes_.add(escape(line[:160]))
+
+    def difference(self, d: Difference) -> None:
+        """What moved."""
+        if d.empty:
+            self.tell("cli.nothing_moved")
+            return
+        criteria, findings = len(d.criteria), len(d.findings)
+        self.tell("cli.moved", criteria=criteria, findings=findings, before=d.met_before, after=d.met_after)
+        for move in d.criteria:
+            self.out.print(
+                f"  {escape(move.criterion)}: {self.verdict(move.before or 'unknown')} → "
+                f"{self.verdict(move.after or 'unknown')}"
+            )
+        for found in d.findings:
+            reason = found.reason_after
+            why = texts.reason(self.say, reason.code, reason.figures) if reason else ""
+            self.out.print(
+                f"    {escape(found.check)} {escape(found.asset)}: {self.verdict(found.before or 'unknown')} → "
+                f"{self.verdict(found.after or 'unknown')}: {escape(why)}"
+            )
+
+    def _table(self, *keys: str) -> Table:
+        table = Table(header_style="bold", expand=False)
+        for key in keys:
+            table.add_column(self.say(key), overflow="fold")
+        return table
+
+
+def level_words(say: Say, levels: tuple[str, ...], level: str | None) -> str:
+    """A level in words: "Mức 4", "Mức nâng cao", "Dưới mức 1"."""
+    if level is None:
+        lowest = level_words(say, levels, levels[0])
+        return say("level.below", lowest=lowest[:1].lower() + lowest[1:])
+    return say(f"level.{level}") if level in ("basic", "advanced") else say("level.number", level=level)
+
+
+def rule_words(check: Check) -> str:
+    """A check's rule as it stands in its file: disk.usage.used_percent at_most 85, fresh within 26 h."""
+    figure = f"{check.fact}.{check.of}" if check.of else check.fact
+    hours = check.fresh_within.total_seconds() / 3600
+    return f"{figure} {check.expect.test} {check.expect.bound} ({hours:g} h)"

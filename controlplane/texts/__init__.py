@@ -1,0 +1,79 @@
+"""Every word the house says itself, in two tongues of the same keys and the same holes. It decides nothing."""
+
+from __future__ import annotations
+
+import functools
+import string
+import unicodedata
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LANGUAGES = ("vi", "en")
+
+Say = Callable[..., str]
+"""say(key, **figures) -> sentence, already bound to a tongue."""
+
+
+@functools.cache
+def words(lang: str) -> Mapping[str, str]:
+    """Every key of one tongue, flattened: ``verdict.met``."""
+    document = yaml.safe_load((Path(__file__).parent / f"{lang}.yaml").read_text(encoding="utf-8"))
+    flat: dict[str, str] = {}
+    _flatten(document, "", flat)
+    return flat
+
+
+def holes(sentence: str) -> frozenset[str]:
+    """The names of a sentence's figures."""
+    return frozenset(name for _, name, _, _ in string.Formatter().parse(sentence) if name)
+
+
+def say(lang: str, key: str, **figures: Any) -> str:
+    """The sentence under ``key`` with its figures. Raises ``KeyError`` for a key or a figure that is missing."""
+    return words(lang)[key].format(**{name: _figure(lang, value) for name, value in figures.items()})
+
+
+def speaker(lang: str) -> Say:
+    """``say`` bound to a tongue; anything but ``en`` is Vietnamese."""
+    tongue = "en" if lang == "en" else "vi"
+    return functools.partial(say, tongue)
+
+
+def has(key: str) -> bool:
+    """Whether the texts know a key."""
+    return key in words("vi")
+
+
+def reason(say_: Say, code: str, figures: Mapping[str, Any]) -> str:
+    """A reason's sentence; a code without one is shown as it is, with its figures."""
+    key = f"reason.{code}"
+    if not has(key):
+        return f"{code} {dict(figures)}" if figures else code
+    wanted = holes(words("vi")[key])
+    given = {name: figures.get(name, "?") for name in wanted}
+    if "verdict" in given:
+        given["verdict"] = say_(f"verdict.{given['verdict']}")
+    text = say_(key, **given)
+    return say_("reason.of_row", row=figures["row"], text=text) if "row" in figures else text
+
+
+def _figure(lang: str, value: Any) -> Any:
+    if isinstance(value, bool):
+        return words(lang)["figure.true" if value else "figure.false"]
+    if isinstance(value, list | tuple):
+        return ", ".join(str(_figure(lang, v)) for v in value)
+    if isinstance(value, float) and lang == "vi":
+        return f"{value:g}".replace(".", ",")
+    return value
+
+
+def _flatten(document: Any, prefix: str, flat: dict[str, str]) -> None:
+    for key, value in document.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            _flatten(value, f"{name}.", flat)
+        else:
+            flat[name] = unicodedata.normalize("NFC", value)
