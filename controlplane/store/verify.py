@@ -149,7 +149,7 @@ def check_signature(envelope_bytes: bytes, key_pem: bytes) -> str:
     message = b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(payload), payload)
     if not signature_holds(key_pem, signature, message):
         raise BrokenError(f"chữ ký của {MANIFEST} không đúng", f"the signature of {MANIFEST} does not hold")
-    return keyid
+    return str(keyid)
 
 
 def signature_holds(key_pem: bytes, signature: bytes, message: bytes) -> bool:
