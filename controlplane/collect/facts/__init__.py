@@ -1,0 +1,52 @@
+"""The registry: every question that may be asked of a device, from explicit tuples. It refuses a double name."""
+
+from __future__ import annotations
+
+from controlplane.collect.facts import (
+    linux_access,
+    linux_hardening,
+    linux_logging,
+    linux_network,
+    linux_software,
+    linux_storage,
+    linux_system,
+    snmp_interfaces,
+    snmp_printer,
+    snmp_system,
+    snmp_ups,
+    snmp_vlan,
+)
+from controlplane.domain.model import Fact
+
+SHELL_FACTS: tuple[Fact, ...] = (
+    *linux_system.FACTS,
+    *linux_storage.FACTS,
+    *linux_network.FACTS,
+    *linux_access.FACTS,
+    *linux_logging.FACTS,
+    *linux_software.FACTS,
+    *linux_hardening.FACTS,
+)
+"""The whole script of every look at a Linux host is made of these, in this order."""
+
+
+SNMP_FACTS: tuple[Fact, ...] = (
+    *snmp_system.FACTS,
+    *snmp_interfaces.FACTS,
+    *snmp_vlan.FACTS,
+    *snmp_printer.FACTS,
+    *snmp_ups.FACTS,
+)
+"""What devices are asked over SNMP, each kind only what it may have."""
+
+
+def _registry(*tuples: tuple[Fact, ...]) -> dict[str, Fact]:
+    found: dict[str, Fact] = {}
+    for fact in (fact for one in tuples for fact in one):
+        if fact.name in found:
+            raise ValueError(f"the fact {fact.name} stands twice in the registry")
+        found[fact.name] = fact
+    return found
+
+
+FACTS: dict[str, Fact] = _registry(SHELL_FACTS, SNMP_FACTS)

@@ -1,0 +1,1074 @@
+"""The inventory and the campaign plan, read from YAML with line numbers; it refuses whatever it cannot vouch for.
+
+The inventory is Ansible's own YAML form and is merged as Ansible merges it (later file, deeper group, host: the later
+wins), only stricter: see ``inventory/README.md``. It opens no connection and holds no secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import json
+import math
+import os
+import re
+import tempfile
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from controlplane.domain.chain import canonical, digest
+from controlplane.domain.model import Asset, Value, Words
+from controlplane.domain.overview import Campaign, Hospital, Milestone, Target
+
+KINDS = ("server", "workstation", "printer", "switch", "firewall", "ups", "nas", "service", "site")
+TRANSPORTS = ("local", "ssh", "snmp")
+ZONES = ("server", "database", "internal", "wireless", "dmz", "perimeter", "management")
+SITE = "site"
+INTERNET = "internet"
+MAX_BYTES = 5_000_000
+MAX_NODES = 500_000  # counted with every alias written out, so that a few lines cannot stand for gigabytes
+MAX_DEPTH = 40
+LAST_GOOD = "inventory-last-good.json"
+
+_Loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+_TAGS = frozenset(
+    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq", "merge")
+)
+_STR, _NULL, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "null", "merge"))
+_GROUP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+_SERVICE = re.compile(r"(?:tcp|udp)/([1-9][0-9]{0,4})")
+_SECRET_NAME = re.compile(
+    r"(^|_)(pass|passwd|password|passphrase|community|token|secret|api_?key|auth_key|priv_key|private_key)$",
+    re.IGNORECASE,
+)
+_SECRET_TEXT = re.compile(r"PRIVATE KEY-----|^\s*\$ANSIBLE_VAULT")
+_VARS_SUFFIXES = ("", ".yml", ".yaml", ".json")
+
+
+class InventoryError(Exception):
+    """Something a person wrote cannot be used: ``words`` says what in both tongues, ``file`` and ``line`` where."""
+
+    def __init__(self, words: Words, file: str = "", line: int | None = None) -> None:
+        super().__init__(words, file, line)
+        self.words, self.file, self.line = words, file, line
+
+    @property
+    def place(self) -> str:
+        """``file:line``, as far as known."""
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.words.en}" if self.place else self.words.en
+
+
+@dataclass(frozen=True)
+class Vlan:
+    """One VLAN of the hospital. ``subnet`` is None until the hospital has given one."""
+
+    id: int
+    name: str
+    zone: str
+    title: Words
+    purpose: Words
+    subnet: str | None
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Traffic that is allowed from one VLAN to another; ``services`` are ``protocol/port``."""
+
+    source: str
+    target: str
+    services: tuple[str, ...]
+    why: Words
+
+
+@dataclass(frozen=True)
+class VlanPlan:
+    """The VLANs and every passage between them; what is not listed is denied. Empty when there is no file."""
+
+    vlans: tuple[Vlan, ...] = ()
+    allow: tuple[Passage, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Every asset, sorted by name. ``digest`` is the SHA-256 of ``canonical``, the merged content."""
+
+    assets: Mapping[str, Asset]
+    groups: Mapping[str, tuple[str, ...]]  # every group but all and ungrouped -> its assets, children included
+    digest: str
+    vlans: VlanPlan
+    files: tuple[Path, ...]
+    canonical: bytes = field(repr=False)
+
+    def select(self, names: Sequence[str]) -> tuple[Asset, ...]:
+        """The assets that ``names`` stand for (host, group or ``all``), each once, sorted.
+
+        Raises ``InventoryError`` for a name that is neither, with the nearest ones.
+        """
+        chosen: set[str] = set()
+        for name in names:
+            if name in self.assets:
+                chosen.add(name)
+            elif name == "all":
+                chosen.update(self.assets)
+            elif name in self.groups:
+                chosen.update(self.groups[name])
+            else:
+                near = _nearest(name, [*self.assets, *self.groups])
+                raise InventoryError(
+                    Words(
+                        f"Kiểm kê không có máy hay nhóm nào tên “{name}”.{near.vi}",
+                        f"The inventory has no host and no group named “{name}”.{near.en}",
+                    )
+                )
+        return tuple(self.assets[name] for name in sorted(chosen))
+
+
+def _line(node: yaml.Node) -> int | None:
+    return node.start_mark.line + 1 if node.start_mark is not None else None
+
+
+def _nearest(name: str, known: Iterable[str]) -> Words:
+    close = ", ".join(difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5))
+    return Words(f" Gần giống: {close}.", f" Nearest: {close}.") if close else Words("", "")
+
+
+# ------------------------------------------------------------------------------------------- one YAML file
+
+
+class _File:
+    """One YAML file as nodes, so that every complaint names its line."""
+
+    def __init__(self, path: Path, base: Path) -> None:
+        self.path = path
+        self.shown = str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
+        text = self._text()
+        try:
+            self._guard_depth(text)
+            self._loader = _Loader(text)
+            root = self._loader.get_single_node()
+        except yaml.YAMLError as broken:
+            raise self._syntax(broken, text) from None
+        self.root: yaml.Node | None = root
+        if root is not None:
+            self._walk(root, {})
+
+    def error(self, at: yaml.Node | int | None, vi: str, en: str) -> InventoryError:
+        return InventoryError(Words(vi, en), self.shown, _line(at) if isinstance(at, yaml.Node) else at)
+
+    def _text(self) -> str:
+        try:
+            if not self.path.exists():
+                raise self.error(None, "Không tìm thấy tệp này.", "There is no such file.")
+            if not self.path.is_file():
+                raise self.error(None, "Đây không phải là tệp thường.", "This is not a regular file.")
+            with self.path.open("rb") as stream:
+                raw = stream.read(MAX_BYTES + 1)
+        except OSError as denied:
+            reason = denied.strerror or "I/O error"
+            raise self.error(None, f"Không đọc được tệp ({reason}).", f"The file cannot be read ({reason}).") from None
+        if len(raw) > MAX_BYTES:
+            raise self.error(
+                None,
+                f"Tệp quá lớn: giới hạn là {MAX_BYTES // 1_000_000} MB.",
+                f"The file is too large: the limit is {MAX_BYTES // 1_000_000} MB.",
+            )
+        try:
+            return raw.decode("utf-8-sig")
+        except UnicodeDecodeError as bad:
+            line = raw[: bad.start].count(b"\n") + 1
+            raise self.error(
+                line, "Tệp không phải mã UTF-8 từ dòng này.", "The file is not UTF-8 from this line on."
+            ) from None
+
+    def _guard_depth(self, text: str) -> None:
+        depth = 0
+        for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            if depth > MAX_DEPTH:
+                raise self.error(
+                    event.start_mark.line + 1 if event.start_mark else None,
+                    f"Lồng nhau quá {MAX_DEPTH} tầng.",
+                    f"Nested more than {MAX_DEPTH} levels deep.",
+                )
+
+    def _syntax(self, broken: yaml.YAMLError, text: str) -> InventoryError:
+        mark = getattr(broken, "problem_mark", None) or getattr(broken, "context_mark", None)
+        line = mark.line + 1 if mark is not None else None
+        problem = getattr(broken, "problem", None) or "unreadable"
+        if isinstance(broken, yaml.reader.ReaderError):
+            line = text.encode()[: broken.position].count(b"\n") + 1
+            problem = "control character"
+        return self.error(line, f"Sai cú pháp YAML ({problem}).", f"Not valid YAML ({problem}).")
+
+    def _walk(self, node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+        """Vet tags and keys below ``node``; return its size and depth with every alias written out."""
+        if id(node) in known:
+            if known[id(node)] == (0, 0):
+                raise self.error(node, "Bí danh YAML trỏ về chính nó.", "A YAML alias contains itself.")
+            return known[id(node)]
+        known[id(node)] = (0, 0)  # being walked
+        if node.tag not in _TAGS:
+            raise self.error(
+                node,
+                f"Không đọc thẻ YAML {node.tag}; mật khẩu và khóa để trong tệp bí mật, không để ở đây.",
+                f"The YAML tag {node.tag} is not read; secrets stay in secret files, not here.",
+            )
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            self._vet_keys(node)
+            children = [child for pair in node.value for child in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            children = node.value
+        measures = [self._walk(child, known) for child in children]
+        size = 1 + sum(size for size, _ in measures)
+        depth = 1 + max((depth for _, depth in measures), default=0)
+        if size > MAX_NODES or depth > MAX_DEPTH:
+            raise self.error(
+                node, "Bí danh YAML nhân nội dung lên quá lớn.", "YAML aliases blow the content up too far."
+            )
+        known[id(node)] = (size, depth)
+        return size, depth
+
+    def _vet_keys(self, node: yaml.MappingNode) -> None:
+        lines: dict[str, int | None] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag not in (_STR, _MERGE):
+                told = key.value if isinstance(key, yaml.ScalarNode) else "..."
+                raise self.error(
+                    key,
+                    f"Khóa “{told}” không phải là chữ: hãy đặt trong dấu ngoặc kép.",
+                    f"The key “{told}” is not text: put it in quotes.",
+                )
+            name = unicodedata.normalize("NFC", key.value)
+            if name in lines:
+                raise self.error(
+                    key,
+                    f"Khóa “{name}” viết hai lần, lần đầu ở dòng {lines[name]}.",
+                    f"The key “{name}” stands twice, first on line {lines[name]}.",
+                )
+            lines[name] = _line(key)
+
+    def value(self, node: yaml.Node) -> Value:
+        """The node as plain data: None, bool, int, float, str (NFC), list, dict; dates become ISO text."""
+        try:
+            return _plain(self._loader.construct_object(node, deep=True))
+        except yaml.YAMLError as broken:
+            raise self._syntax(broken, "") from None
+        except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError):  # as PyYAML reads !!bool x
+            raise self.error(
+                node, "Giá trị này không dùng được.", "This value cannot be used: not a real date or number."
+            ) from None
+
+    def pairs(self, node: yaml.Node, vi: str, en: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+        """(key, key node, value node) of a mapping, merge keys written out; nothing for null; ``vi, en`` name it."""
+        if node.tag == _NULL:
+            return
+        if not isinstance(node, yaml.MappingNode):
+            raise self.error(
+                node,
+                f"{vi} phải là ánh xạ (tên: giá trị).",
+                f"{en} must be a mapping (name: value).",
+            )
+        try:
+            self._loader.flatten_mapping(node)
+        except yaml.YAMLError as broken:
+            raise self._syntax(broken, "") from None
+        # A merged key stands first and is overridden by the node's own.
+        for name, (key, child) in {key.value: (key, child) for key, child in node.value}.items():
+            yield unicodedata.normalize("NFC", name), key, child
+
+    # Typed reading of files in a form of our own (VLANs, campaign).
+
+    def take(self, node: yaml.Node | None, form: Mapping[str, Callable[[yaml.Node], Any]]) -> dict[str, Any]:
+        """A mapping with exactly the keys of ``form``, each read by its reader."""
+        if node is None or node.tag == _NULL:
+            raise self.error(node or 1, "Tệp hoặc mục này trống.", "This file or entry is empty.")
+        found: dict[str, Any] = {}
+        for name, key, child in self.pairs(node, "Mục này", "This entry"):
+            if name not in form:
+                near = _nearest(name, form)
+                raise self.error(key, f"Không có khóa “{name}”.{near.vi}", f"Unknown key “{name}”.{near.en}")
+            found[name] = form[name](child)
+        for name in form:
+            if name not in found:
+                raise self.error(node, f"Thiếu khóa “{name}”.", f"The key “{name}” is missing.")
+        return found
+
+    def text(self, node: yaml.Node) -> str:
+        value = self.value(node)
+        if not isinstance(value, str) or not value.strip():
+            raise self.error(node, "Ở đây phải là một dòng chữ.", "A text is needed here.")
+        return value
+
+    def maybe_text(self, node: yaml.Node) -> str | None:
+        return None if node.tag == _NULL else self.text(node)
+
+    def words(self, node: yaml.Node) -> Words:
+        return Words(**self.take(node, {"vi": self.text, "en": self.text}))
+
+    def day(self, node: yaml.Node) -> date:
+        try:
+            return date.fromisoformat(self.text(node))
+        except ValueError:
+            raise self.error(node, "Ngày phải viết dạng 2025-08-15.", "A day is written like 2025-08-15.") from None
+
+    def integer(self, node: yaml.Node) -> int:
+        value = self.value(node)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.error(node, "Ở đây phải là số nguyên.", "A whole number is needed here.")
+        return value
+
+    def each(self, reader: Callable[[yaml.Node], Any]) -> Callable[[yaml.Node], tuple[Any, ...]]:
+        """A reader of a list whose items are read by ``reader``."""
+
+        def read(node: yaml.Node) -> tuple[Any, ...]:
+            if not isinstance(node, yaml.SequenceNode):
+                raise self.error(node, "Ở đây phải là danh sách.", "A list is needed here.")
+            return tuple(reader(child) for child in node.value)
+
+        return read
+
+    def one_of(self, known: Sequence[str]) -> Callable[[yaml.Node], str]:
+        """A reader of one of the ``known`` names."""
+
+        def read(node: yaml.Node) -> str:
+            value = self.text(node)
+            if value not in known:
+                near = _nearest(value, known)
+                raise self.error(node, f"Không có “{value}”.{near.vi}", f"Unknown “{value}”.{near.en}")
+            return value
+
+        return read
+
+
+def _plain(value: Any) -> Value:
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, dict):
+        return {unicodedata.normalize("NFC", key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("not a finite number")
+    if isinstance(value, int) and value.bit_length() > 64:
+        raise ValueError("too large a number to be written down again")
+    return value
+
+
+# ------------------------------------------------------------------------------- Ansible's form, merged
+
+
+@dataclass(frozen=True)
+class _Var:
+    """A variable's value with where it was written."""
+
+    value: Value
+    file: _File
+    line: int | None
+
+    def error(self, vi: str, en: str) -> InventoryError:
+        return self.file.error(self.line, vi, en)
+
+
+_Vars = dict[str, _Var]
+
+
+@dataclass
+class _Group:
+    name: str
+    vars: _Vars = field(default_factory=dict)
+    hosts: set[str] = field(default_factory=set)
+    children: dict[str, tuple[_File, yaml.Node]] = field(default_factory=dict)
+    defined: bool = False
+    priority: int = 1
+
+
+class _Merged:
+    """Several files poured together; nothing is judged but names, secrets and structure."""
+
+    def __init__(self) -> None:
+        self.groups = {name: _Group(name, defined=True) for name in ("all", "ungrouped")}
+        self.hosts: dict[str, _Vars] = {}
+        self.first_line: dict[str, tuple[_File, yaml.Node]] = {}
+        self.folders: list[dict[tuple[str, str], _Vars]] = []  # per file: (group_vars | host_vars, name) -> vars
+
+    def add(self, file: _File) -> None:
+        if file.root is None or file.root.tag == _NULL:
+            raise file.error(1, "Tệp trống.", "The file is empty.")
+        for name, key, node in file.pairs(file.root, "Tệp kiểm kê", "An inventory file"):
+            self._group(file, name, key, node, top=True)
+
+    def _group(self, file: _File, name: str, key: yaml.Node, node: yaml.Node, top: bool) -> None:
+        if not _GROUP_NAME.fullmatch(name):
+            raise file.error(
+                key,
+                f"Tên nhóm “{name}” chỉ được có chữ không dấu, số và dấu gạch dưới.",
+                f"The group name “{name}” may only hold letters, digits and underscores.",
+            )
+        group = self.groups.setdefault(name, _Group(name))
+        parts = list(file.pairs(node, f"Nhóm “{name}”", f"Group “{name}”"))
+        group.defined = group.defined or top or bool(parts)
+        for part, part_key, body in parts:
+            if part == "hosts":
+                for host, host_key, entry in file.pairs(body, f"hosts của “{name}”", f"hosts of “{name}”"):
+                    group.hosts.add(host)
+                    self._host(file, host, host_key, entry)
+            elif part == "vars":
+                self._group_vars(group, _variables(file, body, f"vars của “{name}”", f"vars of “{name}”"))
+            elif part == "children":
+                self._children(file, group, body)
+            else:
+                near = _nearest(part, ("hosts", "children", "vars"))
+                raise file.error(
+                    part_key,
+                    f"Nhóm “{name}” có khóa lạ “{part}”; chỉ được có hosts, children, vars.{near.vi}",
+                    f"Group “{name}” has an unknown key “{part}”; it may have hosts, children, vars.{near.en}",
+                )
+
+    def _children(self, file: _File, group: _Group, node: yaml.Node) -> None:
+        told = f"children của “{group.name}”", f"children of “{group.name}”"
+        for child, key, entry in file.pairs(node, *told):
+            if child == "all":
+                raise file.error(key, "Nhóm all không thể là nhóm con.", "The group all cannot be a child.")
+            group.children.setdefault(child, (file, key))
+            self._group(file, child, key, entry, top=False)
+
+    def _host(self, file: _File, name: str, key: yaml.Node, node: yaml.Node) -> None:
+        if not _HOST_NAME.fullmatch(name):
+            raise file.error(
+                key,
+                f"Tên máy “{name}” không dùng được; mỗi máy viết một dòng, không viết dạng [01:35].",
+                f"The host name “{name}” cannot be used; write one line per host, no ranges like [01:35].",
+            )
+        self.first_line.setdefault(name, (file, key))
+        self.hosts.setdefault(name, {}).update(_variables(file, node, f"Máy “{name}”", f"Host “{name}”"))
+
+    def _group_vars(self, group: _Group, found: _Vars) -> None:
+        priority = found.pop("ansible_group_priority", None)
+        if priority is not None:
+            if isinstance(priority.value, bool) or not isinstance(priority.value, int):
+                raise priority.error(
+                    "ansible_group_priority phải là số nguyên.", "ansible_group_priority must be a whole number."
+                )
+            group.priority = priority.value
+        group.vars.update(found)
+
+    def add_folders(self, inventory_file: Path, base: Path) -> None:
+        """group_vars/ and host_vars/ beside an inventory file, as Ansible finds them. Call after every ``add``."""
+        found: dict[tuple[str, str], _Vars] = {}
+        for folder, known in (("group_vars", self.groups), ("host_vars", self.hosts)):
+            for name, path in _vars_files(inventory_file.parent / folder):
+                file = _File(path, base)
+                if name not in known:
+                    near = _nearest(name, known)
+                    raise file.error(
+                        1,
+                        f"{folder} dành cho “{name}”, nhưng kiểm kê không có tên này.{near.vi}",
+                        f"{folder} for “{name}”, which the inventory does not have.{near.en}",
+                    )
+                if file.root is not None:
+                    shown = f"{folder}/{path.name}"
+                    found.setdefault((folder, name), {}).update(_variables(file, file.root, shown, shown))
+        self.folders.append(found)
+
+    def ancestors(self) -> dict[str, tuple[str, ...]]:
+        """Every group but all -> itself and the groups above it, without all. Refuses gaps and rings."""
+        parents: dict[str, list[str]] = {name: [] for name in self.groups}
+        for group in self.groups.values():
+            for child, (file, node) in group.children.items():
+                if not self.groups[child].defined:
+                    near = _nearest(child, [name for name, other in self.groups.items() if other.defined])
+                    raise file.error(
+                        node,
+                        f"Nhóm con “{child}” của “{group.name}” chưa được định nghĩa ở đâu cả.{near.vi}",
+                        f"“{child}”, a child of “{group.name}”, is defined nowhere.{near.en}",
+                    )
+                parents[child].append(group.name)
+        above: dict[str, tuple[str, ...]] = {}
+        for name in self.groups:
+            self._climb(name, parents, above, ())
+        return {name: tuple(sorted(set(up) - {"all"})) for name, up in above.items() if name != "all"}
+
+    def _climb(
+        self,
+        name: str,
+        parents: Mapping[str, list[str]],
+        above: dict[str, tuple[str, ...]],
+        path: tuple[str, ...],
+    ) -> tuple[str, ...]:
+        if name in path:
+            ring = " > ".join([name, *reversed(path[path.index(name) :])])  # from the group down
+            file, node = self.groups[name].children[path[-1]]
+            raise file.error(node, f"Các nhóm chứa lẫn nhau: {ring}.", f"Groups contain one another: {ring}.")
+        if name not in above:
+            up = {name}
+            for parent in parents[name]:
+                up.update(self._climb(parent, parents, above, (*path, name)))
+            above[name] = tuple(up)
+        return above[name]
+
+    def depths(self, above: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+        """Longest way down from all, as Ansible counts: deeper groups override."""
+        depths: dict[str, int] = {}
+        for name in sorted(above, key=lambda group: (len(above[group]), group)):  # every parent comes first
+            direct = [up for up in above[name] if up != name and name in self.groups[up].children]
+            depths[name] = 1 + max((depths[up] for up in direct), default=0)
+        return depths
+
+    def merged_vars(self, host: str, groups: Sequence[str]) -> _Vars:
+        """Ansible's order: all, groups from shallow to deep, group_vars/all, group_vars, host, host_vars."""
+        merged = dict(self.groups["all"].vars)
+        for group in groups:
+            merged.update(self.groups[group].vars)
+        for layer in (("all",), groups):
+            for folder in self.folders:
+                for group in layer:
+                    merged.update(folder.get(("group_vars", group), {}))
+        merged.update(self.hosts.get(host, {}))
+        for folder in self.folders:
+            merged.update(folder.get(("host_vars", host), {}))
+        return merged
+
+
+def _vars_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(name, file) of a group_vars or host_vars folder: NAME, NAME.yml, NAME.yaml, NAME.json or files in NAME/."""
+    if not folder.is_dir():
+        return
+    names = {path.name if path.is_dir() else path.stem: path for path in folder.iterdir() if _counts(path)}
+    for name in sorted(names):
+        for suffix in _VARS_SUFFIXES:  # the first that exists is the only one read
+            path = folder / f"{name}{suffix}"
+            if path.is_dir():
+                yield from ((name, inside) for inside in _inside(path))
+            elif path.exists():
+                yield name, path
+            if path.exists():
+                break
+
+
+def _counts(path: Path) -> bool:
+    hidden = path.name.startswith(".") or path.name.endswith("~")
+    return not hidden and path.suffix in (_VARS_SUFFIXES if path.is_file() else ("",))
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if _counts(path):
+            yield from _inside(path) if path.is_dir() else (path,)
+
+
+def _variables(file: _File, node: yaml.Node, vi: str, en: str) -> _Vars:
+    found: _Vars = {}
+    for name, key, child in file.pairs(node, vi, en):
+        var = _Var(file.value(child), file, _line(key))
+        _refuse_secret(var, name, var.value)
+        if name.startswith("emr_") and name not in _VETS:
+            near = _nearest(name, [known for known in _VETS if known.startswith("emr_")])
+            raise var.error(f"Không có biến “{name}”.{near.vi}", f"Unknown variable “{name}”.{near.en}")
+        found[name] = var
+    return found
+
+
+def _refuse_secret(var: _Var, name: str, value: Value) -> None:
+    """Refuse a password, community or key anywhere inside a variable; the complaint never repeats the value."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_secret(var, key, item)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_secret(var, name, item)
+    elif value not in (None, "", True, False) and (
+        _SECRET_NAME.search(name) or (isinstance(value, str) and _SECRET_TEXT.search(value))
+    ):
+        raise var.error(
+            f"“{name}” là thông tin bí mật: để trong tệp quyền 0600 ở thư mục secrets, không để trong kiểm kê.",
+            f"“{name}” is a secret: it belongs in a 0600 file in the secrets folder, not in the inventory.",
+        )
+
+
+# --------------------------------------------------------------------------------------- vetting a host
+
+_Vet = Callable[[Value], Words | None]
+
+
+def _vet_kind(value: Value) -> Words | None:
+    if value in KINDS:
+        return None
+    near = _nearest(str(value), KINDS)
+    names = ", ".join(KINDS)
+    return Words(f"phải là một trong: {names}.{near.vi}", f"must be one of: {names}.{near.en}")
+
+
+def _vet_text(value: Value) -> Words | None:
+    if isinstance(value, str) and value.strip():
+        return None
+    return Words("phải là một dòng chữ.", "must be a text.")
+
+
+def _vet_transports(value: Value) -> Words | None:
+    if isinstance(value, list) and all(t in TRANSPORTS for t in value) and len(set(value)) == len(value):
+        return None
+    return Words(
+        "phải là danh sách gồm local, ssh hoặc snmp, mỗi tên một lần.",
+        "must be a list of local, ssh or snmp, each once.",
+    )
+
+
+def _within(low: int, high: int) -> _Vet:
+    def vet(value: Value) -> Words | None:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return None
+        return Words(f"phải là số nguyên từ {low} đến {high}.", f"must be a whole number from {low} to {high}.")
+
+    return vet
+
+
+def _vet_snmp(value: Value) -> Words | None:
+    good = (
+        isinstance(value, dict)
+        and set(value) <= {"version", "secret_file", "port"}
+        and value.get("version") in ("2c", "3")
+        and _vet_text(value.get("secret_file")) is None
+        and _within(1, 65535)(value.get("port", 161)) is None
+    )
+    if good:
+        return None
+    return Words(
+        'phải có dạng {version: "2c" hoặc "3", secret_file: TÊN TỆP}, có thể thêm port.',
+        'must be {version: "2c" or "3", secret_file: FILE NAME}, and may have a port.',
+    )
+
+
+def _vet_address(value: Value) -> Words | None:
+    bad = Words("phải là một địa chỉ IP hoặc một tên máy.", "must be an IP address or a host name, and nothing else.")
+    if not isinstance(value, str):
+        return bad
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        labels = value.rstrip(".").split(".")
+        named = len(value) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
+        return None if named and not labels[-1].isdigit() else bad
+    return bad if address.is_unspecified or address.is_multicast else None
+
+
+_VETS: dict[str, _Vet] = {
+    "emr_kind": _vet_kind,
+    "emr_title_vi": _vet_text,
+    "emr_title_en": _vet_text,
+    "emr_department": _vet_text,
+    "emr_transports": _vet_transports,
+    "emr_vlan": _within(1, 4094),
+    "emr_snmp": _vet_snmp,
+    "emr_known_hosts": _vet_text,
+    "emr_play_user": _vet_text,
+    "emr_play_key_file": _vet_text,
+    "ansible_host": _vet_address,
+    "ansible_port": _within(1, 65535),
+    "ansible_user": _vet_text,
+    "ansible_connection": _vet_text,
+    "ansible_ssh_private_key_file": _vet_text,
+}
+
+
+def _vet_vars(name: str, found: _Vars, plan: VlanPlan) -> None:
+    for key, vet in _VETS.items():
+        words = vet(found[key].value) if key in found else None
+        if words is not None:
+            raise found[key].error(f"{name}: {key} {words.vi}", f"{name}: {key} {words.en}")
+    for one, other in (("emr_title_vi", "emr_title_en"), ("emr_title_en", "emr_title_vi")):
+        if one in found and other not in found:
+            raise found[one].error(f"{name}: thiếu {other}.", f"{name}: {other} is missing.")
+    vlan = found.get("emr_vlan")
+    if vlan and plan.vlans and vlan.value not in {known.id for known in plan.vlans}:
+        raise vlan.error(
+            f"{name}: VLAN {vlan.value} không có trong vlans.yaml.",
+            f"{name}: VLAN {vlan.value} is not in vlans.yaml.",
+        )
+
+
+def _refuse_double_addresses(hosts: Mapping[str, _Vars]) -> None:
+    """No two devices on one address and port. A service may stand on the address of the server that runs it."""
+    seen: dict[tuple[str, int | None], tuple[str, _Var]] = {}
+    for name, found in hosts.items():
+        var = found.get("ansible_host")
+        if var is None or ("emr_kind" in found and found["emr_kind"].value == "service"):
+            continue
+        try:
+            address = str(ipaddress.ip_address(var.value))
+        except ValueError:
+            address = var.value.rstrip(".").lower()
+        port = found["ansible_port"].value if "ansible_port" in found else None
+        first = seen.setdefault((address, port), (name, var))
+        if first[0] != name:
+            place = f"{first[1].file.shown}:{first[1].line}"
+            raise var.error(
+                f"{name} và {first[0]} cùng một địa chỉ {var.value} (địa chỉ của {first[0]} ở {place}).",
+                f"{name} and {first[0]} share the address {var.value} (that of {first[0]} is at {place}).",
+            )
+
+
+# --------------------------------------------------------------------------------------------- VLANs
+
+
+def _vlan_plan(file: _File) -> VlanPlan:
+    raw = file.take(file.root, {"vlans": file.each(lambda n: (n, _vlan(file, n))), "matrix": lambda node: node})
+    ids: set[int] = set()
+    names: set[str] = {INTERNET}
+    nets: list[tuple[Any, str]] = []
+    for node, vlan in raw["vlans"]:
+        if vlan.id in ids or vlan.name in names:
+            raise file.error(
+                node,
+                f"VLAN {vlan.id} ({vlan.name}) trùng số hoặc trùng tên.",
+                f"VLAN {vlan.id} ({vlan.name}) repeats an id or a name.",
+            )
+        ids.add(vlan.id)
+        names.add(vlan.name)
+        if vlan.subnet is not None:
+            net = ipaddress.ip_network(vlan.subnet)
+            for other, owner in nets:
+                if net.version == other.version and net.overlaps(other):
+                    raise file.error(
+                        node,
+                        f"Dải địa chỉ của {vlan.name} chồng lên dải của {owner}.",
+                        f"The subnet of {vlan.name} overlaps that of {owner}.",
+                    )
+            nets.append((net, vlan.name))
+    matrix = file.take(
+        raw["matrix"],
+        {"default": file.one_of(("deny",)), "allow": file.each(lambda n: _passage(file, n, sorted(names)))},
+    )
+    return VlanPlan(tuple(vlan for _, vlan in raw["vlans"]), matrix["allow"])
+
+
+def _vlan(file: _File, node: yaml.Node) -> Vlan:
+    raw = file.take(
+        node,
+        {
+            "id": file.integer,
+            "name": file.text,
+            "zone": file.one_of(ZONES),
+            "title": file.words,
+            "purpose": file.words,
+            "subnet": file.maybe_text,
+        },
+    )
+    if _within(1, 4094)(raw["id"]) is not None:
+        raise file.error(node, "Số VLAN phải từ 1 đến 4094.", "A VLAN id is from 1 to 4094.")
+    try:
+        if raw["subnet"] is not None:
+            ipaddress.ip_network(raw["subnet"])
+    except ValueError:
+        raise file.error(
+            node,
+            f"Dải địa chỉ của {raw['name']} phải viết dạng 10.0.10.0/24, hoặc null khi chưa cấp.",
+            f"The subnet of {raw['name']} is written like 10.0.10.0/24, or null when none was given.",
+        ) from None
+    return Vlan(**raw)
+
+
+def _passage(file: _File, node: yaml.Node, names: Sequence[str]) -> Passage:
+    raw = file.take(
+        node,
+        {
+            "from": file.one_of(names),
+            "to": file.one_of(names),
+            "services": file.each(file.text),
+            "why": file.words,
+        },
+    )
+    for service in raw["services"]:
+        written = _SERVICE.fullmatch(service)
+        if written is None or int(written[1]) > 65535:
+            raise file.error(
+                node,
+                f"Dịch vụ “{service}” phải viết dạng tcp/443.",
+                f"The service “{service}” is written like tcp/443.",
+            )
+    return Passage(raw["from"], raw["to"], raw["services"], raw["why"])
+
+
+# --------------------------------------------------------------------------------------- the whole of it
+
+
+def load_inventory(paths: Sequence[Path], base: Path) -> Inventory:
+    """Read Ansible YAML files in order (the later wins) and ``vlans.yaml`` beside the first of them.
+
+    Relative paths are taken from ``base``; complaints show files relative to it. A group ``site`` without hosts
+    becomes the asset ``site``. Raises ``InventoryError`` for anything that cannot be vouched for.
+    """
+    if not paths:
+        raise InventoryError(Words("Chưa chỉ ra tệp kiểm kê nào.", "No inventory file was named."))
+    paths = [path if path.is_absolute() else base / path for path in paths]
+    plan_path = paths[0].parent / "vlans.yaml"
+    plan = _vlan_plan(_File(plan_path, base)) if plan_path.exists() else VlanPlan()
+    merged = _Merged()
+    for path in paths:
+        merged.add(_File(path, base))
+    for path in paths:
+        merged.add_folders(path, base)
+    content = {"hosts": _host_entries(merged, plan), "groups": sorted(_own_groups(merged)), "vlans": _told(plan)}
+    files = (*paths, plan_path) if plan_path.exists() else tuple(paths)
+    return _assemble(content, files)
+
+
+def _own_groups(merged: _Merged) -> set[str]:
+    return set(merged.groups) - {"all", "ungrouped"}
+
+
+def _host_entries(merged: _Merged, plan: VlanPlan) -> dict[str, Value]:
+    """host -> its groups (transitively) and merged variables, vetted."""
+    above = merged.ancestors()
+    depths = merged.depths(above)
+    members: dict[str, set[str]] = {name: set() for name in merged.hosts}
+    for group in merged.groups.values():
+        for host in group.hosts:
+            members[host].update(above.get(group.name, ()))
+    for groups in members.values():
+        if groups != {"ungrouped"}:
+            groups.discard("ungrouped")
+    if SITE in merged.groups and not any(SITE in groups for groups in members.values()):
+        members.setdefault(SITE, set(above[SITE]))
+    found: dict[str, _Vars] = {}
+    for host in sorted(members):
+        order = sorted(members[host] or {"ungrouped"}, key=lambda g: (depths[g], merged.groups[g].priority, g))
+        found[host] = merged.merged_vars(host, order)
+        _vet_vars(host, found[host], plan)
+        _vet_kind_given(host, found[host], merged)
+    _refuse_double_addresses(found)
+    return {
+        host: {
+            "groups": sorted(members[host] - {"ungrouped"}),
+            "vars": {key: var.value for key, var in found[host].items()},
+        }
+        for host in sorted(found)
+    }
+
+
+def _vet_kind_given(host: str, found: _Vars, merged: _Merged) -> None:
+    """Every host says what it is; the group ``site`` is the hospital itself, so it is no device and has no address."""
+    if host in merged.first_line:
+        if "emr_kind" not in found:
+            file, node = merged.first_line[host]
+            near = _nearest(host, [name for name, own in merged.hosts.items() if name != host and own])
+            raise file.error(
+                node,
+                f"“{host}” chưa có emr_kind (loại thiết bị); có thể tên máy gõ nhầm.{near.vi}",
+                f"“{host}” has no emr_kind; the name may be misspelt.{near.en}",
+            )
+        return
+    if "ansible_host" in found:
+        raise found["ansible_host"].error(
+            "Nhóm site là chính bệnh viện, không có địa chỉ.", "The group site is the hospital itself: no address."
+        )
+    if "emr_kind" in found and found["emr_kind"].value != SITE:
+        raise found["emr_kind"].error("Nhóm site phải có emr_kind: site.", "The group site needs emr_kind: site.")
+
+
+def _told(plan: VlanPlan) -> Value:
+    def words(text: Words) -> Value:
+        return {"vi": text.vi, "en": text.en}
+
+    return {
+        "vlans": [{**vars(vlan), "title": words(vlan.title), "purpose": words(vlan.purpose)} for vlan in plan.vlans],
+        "allow": [
+            {**vars(passage), "services": list(passage.services), "why": words(passage.why)} for passage in plan.allow
+        ],
+    }
+
+
+def _assemble(content: Value, files: tuple[Path, ...]) -> Inventory:
+    """The same content always gives the same inventory, whether it was just read or kept from before."""
+    assets = {name: _asset(name, entry["groups"], entry["vars"]) for name, entry in content["hosts"].items()}
+    groups = {
+        group: tuple(name for name, asset in assets.items() if group in asset.roles) for group in content["groups"]
+    }
+    plan = VlanPlan(
+        tuple(
+            Vlan(**{**raw, "title": Words(**raw["title"]), "purpose": Words(**raw["purpose"])})
+            for raw in content["vlans"]["vlans"]
+        ),
+        tuple(
+            Passage(**{**raw, "services": tuple(raw["services"]), "why": Words(**raw["why"])})
+            for raw in content["vlans"]["allow"]
+        ),
+    )
+    spelt = canonical(content)
+    return Inventory(assets, groups, digest(spelt), plan, files, spelt)
+
+
+def _asset(name: str, groups: Sequence[str], access: Mapping[str, Value]) -> Asset:
+    return Asset(
+        name=name,
+        kind=access.get("emr_kind", SITE),
+        roles=tuple(groups),
+        title=Words(access.get("emr_title_vi", name), access.get("emr_title_en", name)),
+        department=access.get("emr_department", ""),
+        transports=tuple(access.get("emr_transports", ())),
+        address=access.get("ansible_host"),
+        access=dict(access),
+    )
+
+
+class InventoryKeeper:
+    """Loads the inventory and keeps a copy of the last good one, which stays in force while a newer one is broken."""
+
+    def __init__(self, paths: Sequence[Path], keep_dir: Path, base: Path | None = None) -> None:
+        """``base`` is where relative paths start; without it the working folder."""
+        self._paths = tuple(paths)
+        self._base = base if base is not None else Path.cwd()
+        self._copy = keep_dir / LAST_GOOD
+
+    def current(self) -> tuple[Inventory, InventoryError | None]:
+        """The inventory in force, and why it is not what the files say now, if so.
+
+        Raises ``InventoryError`` when the files are broken and no good copy was ever kept.
+        """
+        try:
+            inventory = load_inventory(self._paths, self._base)
+        except InventoryError as broken:
+            kept = self._kept()
+            if kept is None:
+                raise
+            return kept, broken
+        try:
+            self._keep(inventory)
+        except OSError as denied:
+            reason = denied.strerror or "I/O error"
+            words = Words(
+                f"Kiểm kê đọc được nhưng không lưu được bản dự phòng ({reason}).",
+                f"The inventory is good, but no copy of it could be kept ({reason}).",
+            )
+            return inventory, InventoryError(words, str(self._copy))
+        return inventory, None
+
+    def _kept(self) -> Inventory | None:
+        """The copy, if it is whole: its digest must match its content."""
+        try:
+            told = json.loads(self._copy.read_bytes())
+            kept = _assemble(told["content"], tuple(Path(path) for path in told["files"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        return kept if kept.digest == told["digest"] else None
+
+    def _keep(self, inventory: Inventory) -> None:
+        told = {
+            "digest": inventory.digest,
+            "files": [str(path) for path in inventory.files],
+            "content": json.loads(inventory.canonical),
+        }
+        text = canonical(told)
+        if self._copy.is_file() and self._copy.read_bytes() == text:
+            return
+        self._copy.parent.mkdir(parents=True, exist_ok=True)
+        handle, fresh = tempfile.mkstemp(prefix=f".{LAST_GOOD}.", dir=self._copy.parent)  # mode 0600
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(fresh).replace(self._copy)
+        except OSError:
+            Path(fresh).unlink(missing_ok=True)
+            raise
+
+
+# ------------------------------------------------------------------------------------------- the campaign
+
+
+def load_campaign(path: Path) -> Campaign:
+    """The plan as data. Raises ``InventoryError`` with file and line for anything missing, unknown or contradictory."""
+    file = _File(path, path.parent.parent)
+    raw = file.take(
+        file.root,
+        {
+            "title": file.words,
+            "plan": file.text,
+            "starts_on": file.day,
+            "ends_on": file.day,
+            "hospital": lambda node: _hospital(file, node),
+            "milestones": file.each(lambda node: (node, _milestone(file, node))),
+            "targets": file.each(lambda node: (node, _target(file, node))),
+        },
+    )
+    if raw["ends_on"] < raw["starts_on"]:
+        raise file.error(file.root, "Chiến dịch kết thúc trước khi bắt đầu.", "The campaign ends before it starts.")
+    ids = [milestone.id for _, milestone in raw["milestones"]]
+    for index, (node, milestone) in enumerate(raw["milestones"]):
+        if milestone.id in ids[:index]:
+            raise file.error(
+                node, f"Mốc “{milestone.id}” viết hai lần.", f"The milestone “{milestone.id}” stands twice."
+            )
+    _vet_targets(file, raw["targets"], ids)
+    bare = {key: tuple(item for _, item in raw[key]) for key in ("milestones", "targets")}
+    return Campaign(**{**raw, **bare})
+
+
+def _vet_targets(file: _File, targets: Iterable[tuple[yaml.Node, Target]], milestones: Sequence[str]) -> None:
+    aims: set[tuple[str, str]] = set()
+    for node, target in targets:
+        if target.milestone is not None and target.milestone not in milestones:
+            near = _nearest(target.milestone, milestones)
+            raise file.error(
+                node,
+                f"Không có mốc “{target.milestone}”.{near.vi}",
+                f"There is no milestone “{target.milestone}”.{near.en}",
+            )
+        if (target.framework, target.group) in aims:
+            raise file.error(
+                node, f"Nhóm {target.group} có hai mục tiêu.", f"The group {target.group} has two targets."
+            )
+        aims.add((target.framework, target.group))
+
+
+def _hospital(file: _File, node: yaml.Node) -> Hospital:
+    form = {
+        "name": file.words,
+        "parent_body": file.words,
+        "short_symbol": file.text,
+        "place": file.text,
+        "signer_title": file.words,
+        "recipients": file.each(file.text),
+        "archive_line": file.text,
+    }
+    return Hospital(**file.take(node, form))
+
+
+def _milestone(file: _File, node: yaml.Node) -> Milestone:
+    form = {
+        "id": file.text,
+        "title": file.words,
+        "due_on": file.day,
+        "owner": file.text,
+        "source": file.text,
+    }
+    return Milestone(**file.take(node, form))
+
+
+def _target(file: _File, node: yaml.Node) -> Target:
+    form = {
+        "framework": file.text,
+        "group": file.text,
+        "level": file.text,
+        "owner": file.text,
+        "milestone": file.maybe_text,
+        "source": file.text,
+    }
+    return Target(**file.take(node, form))
