@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from zoneinfo import ZoneInfo
 
 import typer
@@ -125,18 +125,18 @@ def walk(limit: Limit = None, json: Json = False) -> None:
     answered = kept.looks.get(Outcome.ANSWERED, 0)
     no_address = kept.looks.get(Outcome.NO_ADDRESS, 0)
     of = sum(kept.looks.values()) - no_address
+    failed = [look for look in p.archive.looks_of(kept.id) if look["outcome"] != Outcome.ANSWERED]
     if json:
         screen().json(kept)
     else:
         figures = {"seconds": f"{time.monotonic() - begun:.1f}", "answered": answered, "of": of}
         screen().tell("cli.round_done", round=kept.id, no_address=no_address, **figures)
-        for look in p.archive.looks_of(kept.id):
-            if look["outcome"] != Outcome.ANSWERED:
-                outcome = screen().say(f"outcome.{look['outcome']}")
-                screen().tell("cli.look", asset=look["asset"], transport=look["transport"], outcome=outcome)
-                screen().line(f"  {look['detail']}", "dim")
+        for look in failed:
+            outcome = screen().say(f"outcome.{look['outcome']}")
+            screen().tell("cli.look", asset=look["asset"], transport=look["transport"], outcome=outcome)
+            screen().line(f"  {look['detail']}", "dim")
         screen().tell("cli.head", seal=kept.seal)
-    leave(SOME_LOOKS_FAILED if answered < of else 0)
+    leave(SOME_LOOKS_FAILED if failed else 0)
 
 
 @app.command()
@@ -461,13 +461,13 @@ def day_of(text: str | None) -> date | None:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        return fail("cli.bad_date", USAGE, text=text)
+        fail("cli.bad_date", USAGE, text=text)
 
 
-def fail(key: str, code: int, **figures: Any) -> Any:
+def fail(key: str, code: int, **figures: Any) -> NoReturn:
     """Say why in both tongues and leave."""
     screen().complain_both(key, **figures)
-    leave(code)
+    raise typer.Exit(code)
 
 
 def leave(code: int) -> None:
@@ -550,7 +550,7 @@ def tasks_bar(quiet: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
 
 
 WORDED = (InventoryError, PlayError, WeekError)
-NAMED = {
+NAMED: dict[type[Exception], Callable[[Any], tuple[str, dict[str, Any]]]] = {
     BusyError: lambda e: ("cli.run_busy" if str(e) == "run" else "cli.round_busy", {}),
     NoStoreError: lambda e: ("cli.no_store", {"path": str(e)}),
     SettingsError: lambda e: ("cli.bad_setting", {"why": str(e)}),

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from controlplane.domain.catalog import make_catalog
 from controlplane.domain.chain import digest
 from controlplane.domain.model import Asset, Catalog, Look, Observation, Outcome, Reply, Words
 from controlplane.store.archive import Archive, migrate, open_engine
 from controlplane.store.vault import Vault
+
+settings.register_profile("house", deadline=None)  # a busy machine is no failure; benchmarks measure time
+settings.load_profile("house")
 
 ROOT = Path(__file__).resolve().parent.parent
 NOON = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)

@@ -15,13 +15,14 @@ refuse() {
 }
 
 [ -r "$list" ] || refuse "the list of allowed scripts $list cannot be read"
-# One character is added and taken off again, since the shell cuts newlines at the end. What is hashed is what runs.
+# One character is added and taken off again, since the shell cuts newlines at the end (and drops NUL bytes anywhere).
+# What is hashed is what runs.
 script=$(head -c "$((most + 1))" && printf x)
 script=${script%x}
 [ "${#script}" -le "$most" ] || refuse "the script is longer than $most bytes"
 digest=$(printf '%s' "$script" | sha256sum)
 digest=${digest%% *}
-while read -r allowed _; do
+while read -r allowed _ || [ -n "$allowed" ]; do
     if [ "$allowed" = "$digest" ]; then
         printf '%s' "$script" | sh -s
         exit

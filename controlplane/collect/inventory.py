@@ -26,7 +26,7 @@ from controlplane.domain.chain import canonical, digest
 from controlplane.domain.model import Asset, Value, Words
 from controlplane.domain.overview import Campaign, Hospital, Milestone, Target
 
-KINDS = ("server", "workstation", "printer", "switch", "firewall", "ups", "nas", "service", "site")
+KINDS = ("server", "controlplane", "workstation", "printer", "switch", "firewall", "ups", "nas", "service", "site")
 TRANSPORTS = ("local", "ssh", "snmp")
 ZONES = ("server", "database", "internal", "wireless", "dmz", "perimeter", "management")
 SITE = "site"

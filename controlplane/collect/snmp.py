@@ -98,8 +98,8 @@ def read_credentials(path: Path, version: str) -> Credentials:
         raise _Ended(
             Outcome.AUTH_FAILED, f"secret file {path.name} cannot be opened: {error.strerror}; nothing sent"
         ) from None
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
+    try:
+        found = os.fstat(descriptor)
         mode = stat.S_IMODE(found.st_mode)
         if not stat.S_ISREG(found.st_mode):
             raise _Ended(Outcome.AUTH_FAILED, f"secret file {path.name} is not a plain file; nothing sent")
@@ -109,7 +109,9 @@ def read_credentials(path: Path, version: str) -> Credentials:
                 f"secret file {path.name} has mode {mode:04o}, others may read it; "
                 "make it 0600 and change the secret; nothing sent",
             )
-        content = file.read(_MAX_SECRET_BYTES + 1)
+        content = os.read(descriptor, _MAX_SECRET_BYTES + 1)
+    finally:
+        os.close(descriptor)
     return _parse_credentials(content, path.name, version)
 
 
@@ -436,7 +438,7 @@ class _V3Session:
         self._user = v2c.OctetString(credentials.user.encode())  # pysnmp looks it up by its own type
         self._messages = engine.snmp.message_processing_subsystems[3]
         self._handle = secrets.randbits(30)
-        self._known = self._messages.get_peer_engine_info(_DOMAIN, peer)[0] is not None
+        self._met_before = self._messages.get_peer_engine_info(_DOMAIN, peer)[0] is not None
 
     def release(self) -> None:
         """Let pysnmp forget the question that was not answered."""
@@ -478,12 +480,11 @@ class _V3Session:
         """Tell what pysnmp's word for a message without an answer means for us."""
         if isinstance(said, errind.DataMismatch):
             return  # the second answer to a question that was sent twice
-        if isinstance(said, errind.UnknownEngineID) and not self._known:
-            self._known = True
+        if self._met_before and isinstance(said, errind.UnknownEngineID | errind.UnknownSecurityName):
+            raise _Stale
+        if isinstance(said, errind.UnknownEngineID):
             self.silence = "the agent gave its engine id and then fell silent: priv_key is probably wrong"
             raise _Again
-        if isinstance(said, errind.UnknownEngineID):
-            raise _Stale
         if isinstance(said, errind.NotInTimeWindow):
             self.silence = "the agent took our signature and then fell silent: priv_key is probably wrong"
             raise _Again
@@ -586,6 +587,7 @@ class _Branch:
     lines: list[tuple[Oid, str]] = field(default_factory=list)
     done: bool = False
     failure: tuple[Outcome, str] | None = None
+    rows: set[Oid] | None = None  # of a time-filtered column: the rows seen, without their time mark
 
     def fail(self, outcome: Outcome, detail: str) -> None:
         self.failure, self.done = (outcome, detail), True
@@ -605,9 +607,19 @@ class _Branch:
             circle = f"{oid_text(oid)} came after {oid_text(self.last)}"
             self.fail(Outcome.GARBLED, f"the agent runs in circles: {circle}")
             return
+        if self.rows is not None:
+            row = oid[len(self.root) + 1 :]
+            if row in self.rows:
+                self.done = True
+                return
+            self.rows.add(row)
         self.lines.append((oid, line))
         self.last, self.next = oid, varbind.name
 
+
+# Entries whose first index is a TimeFilter (RFC 4502). A faithful agent shows every row again and again, once for each
+# hundredth of a second since it last changed, so such a walk ends where the first row comes back.
+_TIME_FILTERED = {parse_oid(".1.3.6.1.2.1.17.7.1.4.2.1"), parse_oid(".1.0.8802.1.1.2.1.4.1.1")}
 
 _REFUSED = {6: "noAccess", 16: "authorizationError"}
 _STATUS = {1: "tooBig", 2: "noSuchName", 3: "badValue", 5: "genErr", **_REFUSED}
@@ -691,7 +703,11 @@ def _branches(facts: Sequence[Fact]) -> list[_Branch]:
     for oid in sorted({parse_oid(word) for fact in facts for word in fact.ask.split()}):
         if not roots or oid[: len(roots[-1])] != roots[-1]:
             roots.append(oid)
-    return [_Branch(root, encode_oid(root), root, encode_oid(root)) for root in roots]
+    branches = [_Branch(root, encode_oid(root), root, encode_oid(root)) for root in roots]
+    for branch in branches:
+        if branch.root[:-1] in _TIME_FILTERED:
+            branch.rows = set()
+    return branches
 
 
 def _fetch(talk: _Conversation, branches: Sequence[_Branch]) -> None:

@@ -526,9 +526,7 @@ def _index_opened(connection: Connection, body: Mapping[str, Any], seq: int) -> 
 
 
 def _index_round(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
-    outcomes = Counter(look["outcome"] for look in body["looks"])
-    if body["no_address"]:
-        outcomes[Outcome.NO_ADDRESS] = len(body["no_address"])
+    outcomes = _assets_by_outcome(body)
     connection.execute(
         rounds.update()
         .where(rounds.c.id == body["id"])
@@ -549,6 +547,15 @@ def _index_round(connection: Connection, body: Mapping[str, Any], seq: int) -> N
         for first, last in zip(ends[::2], ends[1::2], strict=True):
             connection.execute(observations.update().where(observations.c.id.between(first, last)).values(seen_at=at))
     _index_changed(connection, body["changed"])
+
+
+def _assets_by_outcome(body: Mapping[str, Any]) -> dict[str, int]:
+    """outcome -> assets. An asset that answered over any transport answered."""
+    by_asset = dict.fromkeys(body["no_address"], str(Outcome.NO_ADDRESS))
+    for look in body["looks"]:
+        if by_asset.get(look["asset"]) != Outcome.ANSWERED:
+            by_asset[look["asset"]] = look["outcome"]
+    return dict(Counter(by_asset.values()))
 
 
 def _index_changed(connection: Connection, changed: Sequence[Mapping[str, Any]]) -> None:

@@ -31,6 +31,7 @@ FLOORS = {
     "web": 3,
     "console": 3,
     "cli": 4,
+    "__main__": 5,
 }
 # The tongue's own words may be asked for by the rooms above; the domain may be asked for by all.
 GROUND = {"domain", "settings", "texts"}

@@ -35,9 +35,10 @@ def read_sshd(text: str) -> dict[str, Any]:
     found = words_of(text)
     if "permitrootlogin" not in found or "ciphers" not in found:
         raise ValueError("not the output of sshd -T")
+    root = found["permitrootlogin"]
     interval, count = whole(found.get("clientaliveinterval", "0")), whole(found.get("clientalivecountmax", "3"))
     return {
-        "permit_root_login": found["permitrootlogin"],
+        "permit_root_login": {"without-password": "prohibit-password"}.get(root, root),
         "password_authentication": found.get("passwordauthentication") == "yes",
         "keyboard_interactive": found.get("kbdinteractiveauthentication") == "yes",
         "pubkey_authentication": found.get("pubkeyauthentication") == "yes",
@@ -215,7 +216,7 @@ def read_inactive(text: str) -> dict[str, Any]:
 def _last_logins(text: str) -> dict[str, date]:
     """Account -> day of the last login, from lastlog or lastlog2 in the C locale."""
     found = lines(text)
-    if not found or not found[0].startswith("Username"):
+    if found and not found[0].startswith("Username"):
         raise ValueError("not a table of lastlog")
     logins = {}
     for line in found[1:]:

@@ -53,6 +53,8 @@ def read_readonly(text: str) -> dict[str, Any]:
         cells = line.split()
         if len(cells) != 2 or not cells[0].startswith("/"):
             raise ValueError("not a line of findmnt")
+        if cells[0].startswith(_OTHERS_MOUNTS):
+            continue
         mounts.add(cells[0])
         if "ro" in cells[1].split(","):
             frozen.add(cells[0])

@@ -20,7 +20,7 @@ OCTETS = ("STRING", "Hex-STRING")
 
 _LINE = re.compile(r"\.([0-9]{1,10}(?:\.[0-9]{1,10})*) = ([A-Za-z0-9-]+): (.*)", re.ASCII)
 _TICKS = re.compile(r"\(([0-9]{1,10})\) [0-9a-z:., ]*", re.ASCII)
-_ESCAPE = re.compile(r'\\(.)|"')
+_ESCAPE = re.compile(r'\\(.?)|"')
 _ESCAPED = {"\\": "\\", '"': '"', "n": "\n", "r": "\r", "t": "\t"}
 _HEX = re.compile(r"(?:[0-9A-F]{2}(?: [0-9A-F]{2})*)?", re.ASCII)
 _MAX_ARC = 0xFFFFFFFF

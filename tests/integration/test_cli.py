@@ -1,0 +1,183 @@
+"""emrctl as a person uses it: whole processes, exit codes, sentences in both tongues, JSON, and no traceback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def emrctl(data, *argv, **options):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("EMRCTL_")} | options.pop("env", {})
+    command = [sys.executable, "-m", "controlplane", "--data-dir", str(data), *map(str, argv)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, cwd=options.pop("cwd", ROOT), env=env
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    made = emrctl(folder, "init")
+    assert made.returncode == 0, made.stderr
+    walked = emrctl(folder, "round", "--json")
+    assert walked.returncode == 0, walked.stderr
+    assert json.loads(walked.stdout)["looks"]["answered"] == 1
+    return folder
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["inventory"],
+        ["inventory", "workstations"],
+        ["status"],
+        ["score"],
+        ["checks"],
+        ["explain", "tcvn14423.log.ntp"],
+        ["chain"],
+        ["reindex"],
+        ["accounts", "list"],
+        ["version"],
+    ],
+)
+def test_every_verb_speaks_json_and_words(data, verb):
+    spoken = emrctl(data, *verb, "--json")
+    assert spoken.returncode == 0, spoken.stderr
+    json.loads(spoken.stdout)
+    worded = emrctl(data, *verb)
+    assert worded.returncode == 0, worded.stderr
+    assert worded.stdout.strip()
+
+
+def test_help_names_every_verb(data):
+    text = emrctl(data, "--help").stdout
+    for verb in ("inventory", "round", "status", "score", "explain", "checks", "preview", "apply"):
+        assert verb in text
+    for verb in ("report", "evidence", "serve", "doctor", "reindex", "init"):
+        assert verb in text
+        assert emrctl(data, verb, "--help").returncode == 0
+
+
+def test_status_is_vietnamese_and_english(data):
+    assert "Mức 2" in emrctl(data, "status").stdout
+    assert "Level 2" in emrctl(data, "--lang", "en", "status").stdout
+
+
+def test_a_failing_criterion_of_this_machine_is_explained_down_to_the_bytes(data):
+    card = json.loads(emrctl(data, "score", "--json").stdout)
+    failing = [c["id"] for c in card["criteria"] if c["verdict"] == "not_met"]
+    assert failing, "this machine meets every check: that would be news"
+    text = emrctl(data, "explain", failing[0]).stdout
+    explained = json.loads(emrctl(data, "explain", failing[0], "--json").stdout)
+    digests = {
+        f["observation"]["raw_digest"]
+        for c in explained["checks"]
+        for f in c["findings"]
+        if f["observation"] is not None
+    } - {None}
+    assert digests
+    assert all(digest in text for digest in digests)
+
+
+BAD = [
+    (["explain", "tcvn14423.log.ntpp"], 2, "tcvn14423.log.ntp"),
+    (["status", "--as-of", "31/12/2026"], 2, "2025-08-15"),
+    (["round", "--limit", "pc-99"], 1, "pc-99"),
+    (["inventory", "workstation"], 1, "workstations"),
+    (["preview", "time-shh"], 1, "time-ssh"),
+    (["apply", "nothing"], 1, "time-ssh"),
+    (["report", "weekly", "--week", "2025-W54", "--out", "{tmp}/r.docx"], 2, "2025-W54"),
+    (["report", "weekly", "--week", "tuần này", "--out", "{tmp}/r.docx"], 2, "tuần này"),
+    (["report", "weekly", "--week", "2025-W33", "--out", "{tmp}/no/folder/r.docx"], 1, "r.docx"),
+    (["evidence", "verify", "{tmp}/missing.zip"], 4, "missing.zip"),
+    (["evidence", "export", "--out", "/proc/x.zip"], 1, "x.zip"),
+    (["accounts", "add", "Trưởng Khoa", "engineer"], 2, "Trưởng Khoa"),
+    (["accounts", "add", "khoa-kham", "doctor"], 2, "engineer"),
+    (["accounts", "reset", "nobody"], 2, "nobody"),
+    (["frobnicate"], 2, "frobnicate"),
+    (["serve", "--port", "99999"], 2, "99999"),
+]
+
+
+@pytest.mark.parametrize(("argv", "code", "word"), BAD, ids=lambda v: " ".join(v) if isinstance(v, list) else None)
+def test_bad_input_gets_a_sentence_and_an_exit_code(data, tmp_path, argv, code, word):
+    refused = emrctl(data, *(a.replace("{tmp}", str(tmp_path)) for a in argv))
+    said = refused.stdout + refused.stderr
+    assert refused.returncode == code, said
+    assert word in said
+    assert "Traceback" not in said
+
+
+def test_a_missing_store_a_bad_setting_and_a_broken_settings_file_are_said(tmp_path):
+    missing = emrctl(tmp_path / "none", "status")
+    assert (missing.returncode, "script/server" in missing.stderr) == (1, True)
+    wrong = emrctl(tmp_path, "status", env={"EMRCTL_AT_ONCE": "many"})
+    assert (wrong.returncode, "at_once" in wrong.stderr) == (2, True)
+    (tmp_path / "emrctl.toml").write_text("port = = 8080\n")
+    broken = emrctl(tmp_path, "status")
+    assert broken.returncode == 2
+    assert "Traceback" not in broken.stderr
+
+
+def test_a_port_in_use_is_said(data):
+    import socket  # noqa: PLC0415
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        refused = emrctl(data, "serve", "--port", taken.getsockname()[1])
+    assert (refused.returncode, "--port" in refused.stderr) == (1, True)
+
+
+def test_evidence_goes_out_and_verifies_and_one_flipped_bit_is_named(data, tmp_path):
+    out = tmp_path / "bundle.zip"
+    assert emrctl(data, "evidence", "export", "--out", out).returncode == 0
+    assert emrctl(data, "evidence", "export", "--out", out).returncode == 2
+    good = emrctl(data, "evidence", "verify", out, "--json")
+    proven = json.loads(good.stdout)
+    assert proven["ok"]
+    head = emrctl(data, "evidence", "verify", out, "--fingerprint", proven["key_fingerprint"], "--head", proven["head"])
+    assert head.returncode == 0
+    with zipfile.ZipFile(out) as opened:
+        name = next(n for n in opened.namelist() if n.startswith("objects/"))
+        offset = opened.getinfo(name).header_offset + 30 + len(name)
+    flipped = bytearray(out.read_bytes())
+    flipped[offset] ^= 4
+    out.write_bytes(flipped)
+    bad = emrctl(data, "evidence", "verify", out)
+    assert (bad.returncode, name in bad.stderr) == (4, True)
+
+
+def test_the_weekly_report_is_written_and_kept_in_the_chain(data, tmp_path):
+    out = tmp_path / "report.docx"
+    before = json.loads(emrctl(data, "chain", "--json").stdout)["head"]["seq"]
+    made = emrctl(data, "report", "weekly", "--week", "2025-W33", "--out", out)
+    assert made.returncode == 0, made.stderr
+    assert zipfile.ZipFile(out).testzip() is None
+    assert json.loads(emrctl(data, "chain", "--json").stdout)["head"]["seq"] == before + 1
+
+
+def test_a_kill_during_a_round_leaves_a_store_that_opens(tmp_path):
+    emrctl(tmp_path, "init")
+    command = [sys.executable, "-m", "controlplane", "--data-dir", str(tmp_path), "round"]
+    victim = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        opened = emrctl(tmp_path, "chain", "--json")
+        if opened.returncode == 0 and json.loads(opened.stdout)["head"]:
+            break
+        time.sleep(0.05)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    status = json.loads(emrctl(tmp_path, "status", "--json").stdout)
+    assert status["chain_holds"]
+    assert [n["code"] for n in status["notes"]] in (["no_round", "interrupted"], [])
+    assert emrctl(tmp_path, "chain").returncode == 0
+    assert emrctl(tmp_path, "round").returncode == 0
