@@ -1,0 +1,254 @@
+"""What is written into a host's own root before it starts; it refuses to touch what a play has changed elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import subprocess
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.folder import REPOSITORY, Folder
+from lab.handover import secrets_of
+from lab.plan import HOSTS, NETWORK, PLAYER, READER, UPLINK_PORT, UPLINK_VLANS, Host
+from lab.processes import run
+
+_HERE = Path(__file__).resolve().parent
+_GATE = REPOSITORY / "controlplane" / "collect" / "gate.sh"
+_GATE_IN_HOST = "usr/local/lib/emrctl/gate.sh"
+
+
+@dataclass(frozen=True)
+class Agent:
+    """What snmpd of a device calls: our agent's name, the branches it answers, and what the device says it is."""
+
+    name: str
+    branches: tuple[str, ...]
+    describes: str
+    layers: int  # sysServices: the sum of two to the power of each layer less one
+
+
+_AGENTS = {
+    "switch": Agent("qbridge", (".1.3.6.1.2.1.17",), "Lab access switch (Open vSwitch)", 2),
+    "printer": Agent(
+        "printer", (".1.3.6.1.2.1.25.3.2", ".1.3.6.1.2.1.25.3.5", ".1.3.6.1.2.1.43"), "Lab Laser 2320", 72
+    ),
+    "ups": Agent("ups", (".1.3.6.1.2.1.33",), "Lab UPS 3000", 72),
+}
+
+
+@dataclass(frozen=True)
+class ReaderRights:
+    """What ties the reading account to the one script it may run; ``missing`` says why there is no such tie."""
+
+    gate: str = ""
+    script_sha256: str = ""
+    sudoers: str = ""
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Root:
+    """A host's root as files on this machine: its writable layer while it is off, its live root while it is on."""
+
+    path: Path
+    base: Path
+
+    def put(self, name: str, text: str | bytes, mode: int = 0o644, like: str = "") -> None:
+        """Write one file in one step; ``like`` names the path whose owner it takes over (root's own otherwise)."""
+        target = self.path / name
+        self._folders(target.parent)
+        if target.is_symlink() or target.exists():
+            with contextlib.suppress(OSError):
+                if not target.is_symlink() and target.read_bytes() == _bytes(text):
+                    target.chmod(mode)
+                    return
+            target.unlink()
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(_bytes(text))
+        target.chmod(mode)
+        if like:
+            theirs = (self.base / like).stat()
+            os.chown(target, theirs.st_uid, theirs.st_gid)
+
+    def _folders(self, folder: Path) -> None:
+        """Make folders with the mode and owner they have in the base tree: the writable layer's own would win."""
+        if folder.is_dir():
+            return
+        self._folders(folder.parent)
+        folder.mkdir()
+        theirs = self.base / folder.relative_to(self.path)
+        if theirs.is_dir():
+            found = theirs.stat()
+            os.chown(folder, found.st_uid, found.st_gid)
+            folder.chmod(stat.S_IMODE(found.st_mode))
+        else:
+            folder.chmod(0o755)
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+def reader_rights() -> ReaderRights:
+    """Ask the product which script its collectors send and which commands they may raise; never raises."""
+    if not _GATE.is_file():
+        return ReaderRights(missing="the product has no gate.sh")
+    python = REPOSITORY / ".venv" / "bin" / "python"
+    told = []
+    for option in (["--script-sha256"], ["--sudoers", "--account", READER]):
+        argv = [str(python), "-m", "controlplane.collect.facts.shell", *option]
+        try:
+            done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return ReaderRights(missing=f"the product could not be asked ({type(error).__name__})")
+        if done.returncode != 0 or not done.stdout.strip():
+            return ReaderRights(missing=f"the product does not answer {option[0]}")
+        told.append(done.stdout)
+    # Once for a batch of hosts, so that a broken rule never locks sudo in a host.
+    checked = (
+        subprocess.run(["visudo", "-cf", "-"], input=told[1], capture_output=True, text=True, check=False)
+        if shutil.which("visudo")
+        else None
+    )
+    if checked is not None and checked.returncode != 0:
+        return ReaderRights(missing="the product's sudo rules are not valid")
+    return ReaderRights(_GATE.read_text(encoding="utf-8"), told[0].strip(), told[1])
+
+
+def put_reader_rights(root: Root, folder: Folder, rights: ReaderRights) -> None:
+    """Write the reader's key and its limits; also into a host that runs."""
+    key = folder.key("reader").with_suffix(".pub").read_text(encoding="utf-8")
+    tie = ""
+    if not rights.missing:
+        root.put(_GATE_IN_HOST, rights.gate, 0o755)
+        root.put("etc/emrctl/allowed-scripts", rights.script_sha256 + "\n")
+        root.put("etc/sudoers.d/emrctl", rights.sudoers.rstrip("\n") + "\n", 0o440)
+        tie = f'restrict,command="/{_GATE_IN_HOST}" '
+    home = f"home/{READER}"
+    root.put(f"{home}/.ssh/authorized_keys", tie + key, 0o600, like=home)
+
+
+def prepare(folder: Folder, one: Host, base: Path, rights: ReaderRights, systemd: bool) -> None:
+    """Write everything a host needs into its writable layer, before it starts."""
+    root = Root(folder.host_dir(one.name) / "upper", base)
+    for name in ("upper", "work", "root"):
+        (folder.host_dir(one.name) / name).mkdir(parents=True, exist_ok=True)
+    root.put("etc/hostname", f"{one.name}\n")
+    names = "".join(f"{other.address} {other.name}\n" for other in HOSTS)
+    root.put("etc/hosts", f"127.0.0.1 localhost\n{names}")
+    if not (root.path / "etc/machine-id").exists():
+        root.put("etc/machine-id", uuid.uuid4().hex + "\n", 0o444)
+    if "ssh" in one.services:
+        _ssh(root, folder, one, rights)
+        _snmp(root, folder, one)
+    _time(root, one)
+    _init(root, one, systemd)
+    if one.tree == "device":
+        _agents(root, one)
+
+
+def _ssh(root: Root, folder: Folder, one: Host, rights: ReaderRights) -> None:
+    put_host_keys(root, folder, one.name)
+    put_reader_rights(root, folder, rights)
+    home = f"home/{PLAYER}"
+    root.put(f"{home}/.ssh/authorized_keys", folder.key("play").with_suffix(".pub").read_bytes(), 0o600, like=home)
+
+
+def _snmp(root: Root, folder: Folder, one: Host) -> None:
+    v2c, v3 = secrets_of(folder)
+    lines = [
+        "agentAddress udp:161",
+        "dontLogTCPWrappersConnects yes",
+        f"sysName {one.name}",
+        "sysLocation Lab",
+        "sysContact it@hospital.invalid",
+        f"rocommunity {v2c['community']}",
+        f"createUser {v3['user']} SHA {v3['auth_key']} AES {v3['priv_key']}",
+        f"rouser {v3['user']} priv",
+    ]
+    if agent := _AGENTS.get(one.kind):
+        lines += [f"sysDescr {agent.describes}", f"sysServices {agent.layers}"]
+        lines += [f"pass_persist {branch} /usr/local/sbin/lab-agent {agent.name}" for branch in agent.branches]
+    root.put("etc/snmp/snmpd.conf", "\n".join(lines) + "\n", 0o600)
+    without = "smux,mteTrigger,mteTriggerConf" + (",hr_device,hr_print" if one.kind == "printer" else "")
+    # A device's agent needs the switch's socket or the state file, so it stays root there.
+    account = "" if one.tree == "device" else "-u Debian-snmp -g Debian-snmp "
+    root.put("etc/default/snmpd", f"SNMPDOPTS='-Lf /var/log/snmpd.log {account}-I -{without}'\n")
+
+
+def _time(root: Root, one: Host) -> None:
+    """A host never sets the clock: it is the machine's. chronyd measures (-x), and the rest of it is real."""
+    if "chrony" not in one.services:
+        return
+    root.put("etc/default/chrony", 'DAEMON_OPTS="-F 1 -x"\n')
+    if one.kind == "clock":
+        rules = f"local stratum 8\nallow {NETWORK}.0/24\ndriftfile /var/lib/chrony/chrony.drift\ncmdport 0\n"
+        root.put("etc/chrony/chrony.conf", rules)
+
+
+def _init(root: Root, one: Host, systemd: bool) -> None:
+    if systemd:
+        (root.path / "usr/sbin/init").unlink(missing_ok=True)
+        # Debian's unit asks for the right to set the clock, which no lab host has.
+        root.put("etc/systemd/system/chrony.service.d/lab.conf", "[Unit]\nConditionCapability=\n")
+        for unit in ("systemd-networkd-wait-online.service", "console-getty.service"):
+            link = root.path / "etc/systemd/system" / unit
+            if not link.is_symlink():
+                link.symlink_to("/dev/null")
+        return
+    root.put("usr/sbin/init", (_HERE / "boot/init").read_bytes(), 0o755)
+    root.put("etc/default/lab-init", f"LAB_SERVICES='{' '.join(one.services)}'\n")
+
+
+def _agents(root: Root, one: Host) -> None:
+    root.put("usr/local/sbin/lab-agent", (_HERE / "boot/lab-agent").read_bytes(), 0o755)
+    for path in (_HERE / "__init__.py", *sorted((_HERE / "agents").glob("*.py"))):
+        root.put(f"usr/local/lib/emr-lab/lab/{path.relative_to(_HERE)}", path.read_bytes())
+    state = f"var/lib/{one.kind}/state.json"
+    shipped = _HERE / "agents" / f"{one.kind}-state.json"
+    if shipped.exists() and not (root.path / state).exists():
+        root.put(state, shipped.read_bytes())
+    if one.kind == "switch":
+        ports = [
+            f"-- add-port sw0 port{h.port} tag={h.vlan} -- set interface port{h.port} ofport_request={h.port}"
+            for h in HOSTS
+            if h.port
+        ]
+        trunks = ",".join(str(vlan) for vlan in UPLINK_VLANS)
+        ports.append(
+            f"-- add-port sw0 port{UPLINK_PORT} trunks={trunks}"
+            f" -- set interface port{UPLINK_PORT} ofport_request={UPLINK_PORT}"
+        )
+        root.put("etc/default/lab-switch", f"LAB_SWITCH_PORTS='{' '.join(ports)}'\n")
+        root.put("etc/init.d/lab-switch", (_HERE / "boot/lab-switch").read_bytes(), 0o755)
+
+
+def new_host_keys(folder: Folder, name: str) -> None:
+    """Generate a full set of SSH host keys for one host, replacing what it had."""
+    keys = folder.host_keys(name)
+    fresh = keys.with_name(f".{name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    (fresh / "etc/ssh").mkdir(parents=True, mode=0o700)
+    run("ssh-keygen", "-q", "-A", "-f", str(fresh))
+    for key in (fresh / "etc/ssh").glob("*.pub"):
+        kind, data = key.read_text(encoding="ascii").split()[:2]
+        key.write_text(f"{kind} {data} root@{name}\n", encoding="ascii")
+    shutil.rmtree(keys, ignore_errors=True)
+    (fresh / "etc/ssh").rename(keys)
+    shutil.rmtree(fresh)
+
+
+def live_root(pid: int, base: Path) -> Root:
+    """The root of a running host, seen through its process 1."""
+    return Root(Path(f"/proc/{pid}/root"), base)
+
+
+def put_host_keys(root: Root, folder: Folder, name: str) -> None:
+    """Write the host's keys as they stand in the lab's folder into its root."""
+    for key in sorted(folder.host_keys(name).iterdir()):
+        root.put(f"etc/ssh/{key.name}", key.read_bytes(), 0o644 if key.suffix == ".pub" else 0o600)
