@@ -154,7 +154,8 @@ BROKEN = {
 }  # fmt: skip
 LOOKS = {
     "parent": "CoQuanChuQuan", "issuer": "CoQuanBanHanh", "nation": "QuocHieu", "motto": "TieuNgu",
-    "number": "SoKyHieu", "date": "DiaDanhNgay", "type": "TenLoai", "subject": "TrichYeu", "addressee": "KinhGui", "base": "CanCu",
+    "number": "SoKyHieu", "date": "DiaDanhNgay", "type": "TenLoai", "subject": "TrichYeu",
+    "addressee": "KinhGui", "base": "CanCu",
     "body": "NoiDung", "section": "Muc", "recipients": "NoiNhan", "recipient": "DongNoiNhan", "signer": "NguoiKy",
     "annex": "PhuLuc", "annex_title": "TenPhuLuc", "annex_reference": "KemTheo",
 }  # fmt: skip
@@ -349,6 +350,22 @@ def test_bombs_are_refused():
 def test_a_document_of_endless_paragraphs_is_refused():
     flat = f"<w:document {_W}><w:body>{'<w:p/>' * 20_100}</w:body></w:document>"
     assert named(packed(parts(good()) | {BODY: flat.encode()})) == ["file.size"]
+
+
+def test_many_sections_with_one_great_header_are_refused():
+    section = "<w:p><w:pPr><w:sectPr/></w:pPr></w:p>"
+    flat = f"<w:document {_W}><w:body>{section * 300}<w:sectPr/></w:body></w:document>"
+    assert named(packed(parts(good()) | {BODY: flat.encode()})) == ["file.size"]
+
+
+def test_content_controls_are_looked_into():
+    wrapped = changed((BODY, r"(<w:body>)(.*)(<w:sectPr)", r"\1<w:sdt><w:sdtContent>\2</w:sdtContent></w:sdt>\3"))
+    assert lint(wrapped) == ()
+    assert "body.align" in named(packed(parts(wrapped) | {STYLES: parts(BROKEN["body.align"]())[STYLES]}))
+
+
+def test_a_page_may_lie_for_a_wide_table():
+    assert named(changed((BODY, r'<w:pgSz w:w="11906" w:h="16838"/>', '<w:pgSz w:w="16838" w:h="11906"/>'))) == []
 
 
 def test_a_locked_document_is_refused():
