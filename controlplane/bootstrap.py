@@ -226,9 +226,8 @@ class Plane:
         broken = self.chain_state()
         head = self.archive.head()
         answered = [a for a in j.assets.values() if a.name in self._answered(j.round)]
-        scored = total + drafts
         trend = tuple(
-            TrendPoint(at, words.get("met", 0), words.get("not_met", 0), scored)
+            TrendPoint(at, words.get("met", 0), words.get("not_met", 0), sum(words.values()))
             for at, words in self.archive.trend()
             if at <= j.at
         )
@@ -376,7 +375,14 @@ class Plane:
         before = self.make_round(names, progress) if names else None
         rehearsal = self._keep_events(preview(*arguments, **options))
         run = self._keep_events(apply(*arguments, **options))
-        dossier = {"mode": mode, "play": play.id, "preview": rehearsal, "run": run, "difference": None, "rounds": []}
+        dossier: dict[str, Any] = {
+            "mode": mode,
+            "play": play.id,
+            "preview": rehearsal,
+            "run": run,
+            "difference": None,
+            "rounds": [],
+        }
         if before is not None and run["state"] == "successful":
             after = self.make_round(names, progress)
             dossier["difference"] = plain(self.difference(before.id, after.id))

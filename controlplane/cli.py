@@ -27,7 +27,7 @@ from controlplane import __version__
 from controlplane.bootstrap import ADMIN, NoStoreError, Plane, init_store, open_plane
 from controlplane.collect.inventory import InventoryError
 from controlplane.console import Screen
-from controlplane.doctor import examine
+from controlplane.doctor import Surroundings, examine
 from controlplane.domain.catalog import CatalogError
 from controlplane.domain.model import Look, Outcome
 from controlplane.plays import PlayError
@@ -365,16 +365,17 @@ def serve(
 def doctor(json: Json = False) -> None:
     """What this machine lacks, and how to get it. Exit 1 when something needed is missing."""
     s = OPTIONS.settings
-    ailments = examine(home=s.home, data_dir=s.data_dir, host=s.host, port=s.port)
+    key = s.keys_dir / "signing.pem"
+    ailments = examine(Surroundings(s.home, s.data_dir, key, port=s.port, host=s.host, zone=s.zone))
     if json:
         screen().json(ailments)
     else:
         for ailment in ailments:
-            mark, style = ("✓", "green") if ailment.ok else ("✗", "bold red" if ailment.needed else "yellow")
+            mark, style = ("✓", "green") if ailment.ok else ("✗", "yellow" if ailment.optional else "bold red")
             screen().line(f"{mark} {ailment.needed_for.in_(screen().lang)}: {ailment.found}", style)
             if not ailment.ok:
                 screen().line(f"    {ailment.remedy.in_(screen().lang)}")
-    leave(FAILED if any(a.needed and not a.ok for a in ailments) else 0)
+    leave(FAILED if any(not a.ok and not a.optional for a in ailments) else 0)
 
 
 @app.command()

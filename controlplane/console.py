@@ -85,20 +85,19 @@ class Screen:
 
     def groups(self, views: Iterable[GroupView]) -> Table:
         """Levels now, possible and wanted."""
-        keys = ("framework", "group", "now", "possible", "target", "gap", "met", "unknown", "drafts")
-        table = self._table(*(f"cli.column.{key}" for key in keys))
+        table = self._table(*(f"cli.column.{key}" for key in ("group", "now", "possible", "target", "gap", "met")))
+        table.columns[0].min_width = 26
+        for column in table.columns[1:]:
+            column.no_wrap = True
         for view in views:
             score = view.score
             table.add_row(
-                escape(view.framework),
-                escape(view.title.in_(self.lang)),
+                escape(f"{view.title.in_(self.lang)} · {view.framework}"),
                 self.now_level(view.levels, score),
-                self.level(view.levels, score.possible),
+                self.level(view.levels, score.possible) if score.possible or score.determinable else "-",
                 self.level(view.levels, view.target) if view.target else "-",
                 "-" if view.gap is None else str(view.gap),
                 f"{score.counts.get('met', 0)}/{score.total}",
-                str(score.counts.get("unknown", 0) + score.counts.get("stale", 0)),
-                str(score.drafts),
             )
         return table
 
@@ -108,7 +107,7 @@ class Screen:
         for note in o.notes:
             self.line(texts.reason(self.say, note.code, note.figures), "bold yellow")
         self.out.print(self.groups(o.groups))
-        self.out.print(self._blockers(o))
+        self._blockers(o)
         for view in o.milestones:
             key = "cli.days_left" if view.days_left >= 0 else "cli.days_over"
             day = f"{view.milestone.due_on:%d/%m/%Y}"
@@ -117,16 +116,13 @@ class Screen:
             self.tell("cli.last_round", round=o.last_round.id, at=self.time(o.last_round.ended_at))
         self.tell("cli.head", seal=o.chain_head)
 
-    def _blockers(self, o: Overview) -> Table:
-        table = self._table("cli.column.blocker", "cli.column.verdict", "cli.column.reason", "cli.column.owner")
-        for blocker in o.blockers:
-            table.add_row(
-                escape(f"{blocker.criterion}\n{blocker.title.in_(self.lang)}"),
-                self.verdict(blocker.verdict),
-                escape(texts.reason(self.say, blocker.reason.code, blocker.reason.figures)),
-                escape(blocker.owner),
-            )
-        return table
+    def _blockers(self, o: Overview) -> None:
+        for number, blocker in enumerate(o.blockers, start=1):
+            why = texts.reason(self.say, blocker.reason.code, blocker.reason.figures)
+            title = escape(f"{blocker.title.in_(self.lang)} ({blocker.criterion})")
+            self.out.print(f"{number}. {self.verdict(blocker.verdict)}: [bold]{title}[/]")
+            self.line(f"   {why}")
+            self.tell("cli.owner", owner=blocker.owner)
 
     def assets(self, assets: Iterable[Asset]) -> Table:
         """The inventory."""

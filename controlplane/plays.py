@@ -224,7 +224,7 @@ class _Order:
 class RunSettings(TypedDict, total=False):
     """Keyword settings of ``preview`` and ``apply``; the first two are compulsory."""
 
-    hosts: Required[Sequence[Asset]]  # every asset the limit may mean
+    hosts: Required[Iterable[Asset]]  # every asset the limit may mean
     known_hosts: Required[Path]  # OpenSSH's file, unless a host names its own (emr_known_hosts); else no conversation
     on_event: Callable[[Event], None]  # called as events come, from the run's thread; its errors are only logged
     cancelled: Callable[[], bool]  # asked about once a second
@@ -270,7 +270,7 @@ def _run(
     run_dir: Path,
     settings: RunSettings,
 ) -> PlayRun:
-    chosen, left_out = _choose(play, hosts_limit, settings["hosts"])
+    chosen, left_out = _choose(play, hosts_limit, tuple(settings["hosts"]))
     order = _Order(
         play=play,
         mode=mode,
@@ -287,8 +287,24 @@ def _run(
     try:
         bench.lay_out(order)
         return _carry_out(order, bench, run_id, started_at)
+    except OSError as error:
+        raise PlayError(
+            f"Không chuẩn bị được thư mục riêng cho lần chạy: {error.strerror}.",
+            f"The private folder of the run could not be made ready: {error.strerror}.",
+        ) from error
     finally:
         bench.clear(keep=order.keep)
+
+
+def sweep(run_dir: Path) -> tuple[str, ...]:
+    """End what a killed control plane left under way in ``run_dir``, remove it, and name the interrupted runs.
+
+    For the start of the one process that runs plays: a run that is still somebody's would be ended too.
+    """
+    left = sorted(path for path in run_dir.iterdir() if path.is_dir()) if run_dir.is_dir() else []
+    for path in left:
+        _Bench(path.resolve()).clear(keep=False)
+    return tuple(path.name for path in left)
 
 
 def _carry_out(order: _Order, bench: _Bench, run_id: str, started_at: datetime) -> PlayRun:
@@ -304,7 +320,7 @@ def _carry_out(order: _Order, bench: _Bench, run_id: str, started_at: datetime) 
     bench.end_leftovers()
     listener.add_notes(bench.notes())
     ended = bool(runner.canceled or runner.timed_out)
-    if not listener.tasks and not ended:
+    if not listener.begun and not ended:
         raise _not_started(listener, broken)
     recap = listener.recap()
     state = _state(runner, recap, broken)
@@ -320,8 +336,8 @@ def _carry_out(order: _Order, bench: _Bench, run_id: str, started_at: datetime) 
         left_out={**order.left_out, **missed},
         tasks=tuple(listener.tasks),
         playbook_digest=bench.playbook_digest,
-        inventory_digest=_inventory_digest(order.inventory_files),
-        commit=_commit_of(order.play.playbook.resolve().parent),
+        inventory_digest=bench.inventory_digest,
+        commit=bench.commit,
         versions=_versions(),
         detail=broken or listener.detail(state),
         events_raw=bytes(listener.raw),
@@ -462,7 +478,8 @@ class _Bench:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.project = path / "project"
-        self.playbook_digest = ""
+        self.playbook_digest = self.inventory_digest = ""
+        self.commit: str | None = None
         self._sockets = path / "s"
         self._marker = f"AWX_ISOLATED_DATA_DIR={path}".encode()
 
@@ -473,11 +490,14 @@ class _Bench:
         for name in ("project", "env", "tmp", "home"):
             (self.path / name).mkdir(mode=0o700)
         self._copy(order.play.playbook.resolve().parent)
+        self.inventory_digest = _inventory_digest(order.inventory_files)
+        self.commit = _commit_of(order.play.playbook.resolve().parent)
         if len(os.fsencode(self._sockets)) > SOCKET_PATH_CHARS:
             self._sockets = Path(tempfile.mkdtemp(prefix="emrctl-"))  # 0700 by its making
         else:
             self._sockets.mkdir(mode=0o700)
-        self._write("env/settings", {"pexpect_timeout": 1, "suppress_ansible_output": True})
+        quiet = {"suppress_ansible_output": True, "suppress_output_file": True}
+        self._write("env/settings", {"pexpect_timeout": 1, **quiet})
         self._write("env/extravars", self._extra_vars(order))
         self._write("hosts.json", {"all": {"hosts": {a.name: _play_login(a) for a in order.chosen}}})
         (self.path / "limit").write_text("".join(f"{a.name}\n" for a in order.chosen), encoding="utf-8")
@@ -521,6 +541,8 @@ class _Bench:
 
     def runner(self, order: _Order, listener: Listener) -> Any:
         """A prepared runner. ``ansible_runner.run`` is not used: it would hand our whole environment down."""
+        own = self._environment(order)
+        inherited = dict(os.environ)
         config = ansible_runner.RunnerConfig(
             private_data_dir=str(self.path),
             project_dir=str(self.project),
@@ -531,11 +553,10 @@ class _Bench:
             cmdline="--diff --check" if order.mode == "preview" else "--diff",
             forks=order.forks,
             timeout=order.timeout_seconds,
-            envvars=self._environment(order),
+            envvars=dict(own),
+            fact_cache_type="memory",
             quiet=True,
         )
-        inherited = dict(os.environ)
-        own = self._environment(order)
         config.prepare()
         config.env = {k: v for k, v in config.env.items() if k in own or inherited.get(k) != v}
         return ansible_runner.Runner(config, event_handler=listener.hear, cancel_callback=listener.wants_to_stop)
@@ -650,6 +671,7 @@ class Listener:
     ) -> None:
         self.tasks: list[TaskResult] = []
         self.raw = bytearray()
+        self.begun = False  # a task was begun on a host, so something may have been changed
         self.no_hosts = False
         self._mode = mode
         self._private = os.fsencode(private)  # a path that says nothing and differs each time
@@ -696,6 +718,7 @@ class Listener:
         data = event.get("event_data", {})
         where = (str(data.get("host", "")), str(data.get("task_uuid", "")))
         if kind == "runner_on_start":
+            self.begun = True
             self._under_way[where] = f"{where[0]}: {data.get('task', '')}"
         elif kind in _ENDINGS:
             self._under_way.pop(where, None)
@@ -728,7 +751,7 @@ class Listener:
         return _bounded(" ".join(" ".join(errors or self._spoken).split()), MESSAGE_CHARS)
 
     def recap(self) -> dict[str, HostRecap]:
-        """Ansible's own figures; counted from the tasks when the run was cut before they came."""
+        """Ansible's own figures; counted from the tasks, a rescued failure as a failure, when the run was cut short."""
         names = {"failed": "failures", "unreachable": "dark"}
         if self._stats:
             hosts = self._stats.get("processed", {})
@@ -740,7 +763,7 @@ class Listener:
             }
         counts: dict[str, Counter[str]] = {}
         for task in self.tasks:
-            word = "changed" if task.status == "would_change" else task.status
+            word = "ok" if task.ignored else task.status.replace("would_change", "changed")
             counts.setdefault(task.host, Counter())[word] += 1
             if word == "changed":
                 counts[task.host]["ok"] += 1  # as Ansible counts
@@ -783,8 +806,8 @@ def _changed_word(mode: str) -> str:
 
 
 def _task_result(kind: str, data: Mapping[str, Any], mode: str) -> TaskResult:
-    result = data.get("res") if isinstance(data.get("res"), dict) else {}
-    assert isinstance(result, dict)  # noqa: S101 # for mypy: the line above says so
+    found = data.get("res")
+    result = found if isinstance(found, dict) else {}
     status = _ENDINGS[kind]
     if status == "ok" and result.get("changed"):
         status = _changed_word(mode)
@@ -860,16 +883,19 @@ _HARMLESS_NAME = re.compile(
 )
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL)
 _VAULT = re.compile(r"\$ANSIBLE_VAULT;[^\n]*(?:\n\s*[0-9a-f]{16,})*")
-_IN_TEXT = (
+_IN_TEXT = (  # every repetition is bounded, or starts at a rare word: a megabyte of anything is read in linear time
     re.compile(  # name: value, name = "value", NAME=value, "name": "value"
-        rf"(?im)(?P<keep>[\w.-]*(?:{_TELLING}|\bpass)(?!\w*authentication)[\w.-]*[\"']?\s*[:=]\s*)"
-        r"(?P<hide>\"[^\"\n]*\"|'[^'\n]*'|[^\s\"',;}\]]+)"
+        rf"(?i)(?P<keep>(?:{_TELLING}|(?<![a-z])pass(?![a-z]))(?!\w{{0,40}}authentication)"
+        r"[\w.-]{0,60}[\"']?[ \t]{0,40}[:=][ \t]{0,40})"
+        r"(?P<hide>\"[^\"\n]{0,4096}\"?|'[^'\n]{0,4096}'?|[^\s\"',;}\]][^\n\"',;}\]]*)"
     ),
-    re.compile(r"(?im)(?P<keep>^[\s+-]*(?:ro|rw)community6?\s+)(?P<hide>\S+)"),  # snmpd.conf
-    re.compile(r"(?im)(?P<keep>^[\s+-]*(?:createUser|usmUser)\s+\S+\s+)(?P<hide>.+)$"),
-    re.compile(r"(?P<keep>[a-z][a-z0-9+.-]*://[^\s/:@]*:)(?P<hide>[^\s/@]+)(?=@)"),  # a password in a URL
-    re.compile(r"(?i)(?P<keep>\b(?:bearer|basic)\s+)(?P<hide>[A-Za-z0-9._~+/=-]{8,})"),
-    re.compile(r"(?P<keep>)(?P<hide>\$(?:[1256y]|2[aby]|7|gy|argon2\w*)\$[^\s:\"']{8,})"),  # a hash as in /etc/shadow
+    re.compile(r"(?im)(?P<keep>^[ \t+-]{0,40}(?:ro|rw)community6?[ \t]+)(?P<hide>\S+)"),  # snmpd.conf
+    re.compile(r"(?im)(?P<keep>^[ \t+-]{0,40}(?:createUser|usmUser)[ \t]+\S+[ \t]+)(?P<hide>.+)$"),
+    re.compile(r"(?i)(?P<keep>\b[a-z][a-z0-9+.-]{0,20}://[^\s/:@]{0,256}:)(?P<hide>[^\s/@]{1,256})(?=@)"),  # in a URL
+    re.compile(r"(?i)(?P<keep>\b(?:bearer|basic)[ \t]+)(?P<hide>[A-Za-z0-9._~+/=-]{8,})"),
+    re.compile(
+        r"(?P<keep>)(?P<hide>\$(?:[1256y]|2[aby]|7|gy|argon2\w{0,4})\$[^\s:\"']{8,})"
+    ),  # a hash as in /etc/shadow
 )
 
 

@@ -41,7 +41,9 @@ def settings_page() -> str:
         default = info.get_default(call_default_factory=True)
         shown = str(default).replace(home, "<program>") if default not in (None, "") else "-"
         rows.append([f"`{name}`", f"`EMRCTL_{name.upper()}`", f"`{shown}`", info.description or ""])
-    order = "Order, later wins: defaults, `/etc/emrctl/emrctl.toml`, `<data_dir>/emrctl.toml`, environment, options.\n\n"
+    order = (
+        "Order, later wins: defaults, `/etc/emrctl/emrctl.toml`, `<data_dir>/emrctl.toml`, environment, options.\n\n"
+    )
     return "# Settings\n\n" + MADE + order + table(["Name", "Environment", "Default", "Meaning"], rows)
 
 

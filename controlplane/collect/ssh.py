@@ -31,6 +31,7 @@ _CIPHERS = ("aes128-gcm@openssh.com", "aes128-ctr", "aes256-gcm@openssh.com", "a
 _MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-512")
 _QUIET = "controlplane.collect.ssh.quiet"
 _GATE_REFUSED = 126
+_GLANCE_SECONDS = 0.25
 
 # The library tells its own story, with tracebacks, for things that are ordinary here. A look says it in one sentence.
 logging.getLogger(_QUIET).disabled = True
@@ -189,22 +190,27 @@ class SshTransport:
         return _LookFailed(Outcome.GARBLED, f"the remote shell ended with exit code {code} and no output: {words}")
 
     def _read(self, visit: _Visit, channel: paramiko.Channel) -> tuple[bytes, str]:
-        """What came, and a sentence when it is not the whole answer."""
+        """What came, and a sentence when it is not the whole answer.
+
+        It sleeps until the script has ended and looks in between only now and then: a wake-up for each of a hundred
+        small packets would cost more than all the rest of the look.
+        """
         chunks: list[bytes] = []
-        size = 0
-        while not visit.late:
-            channel.settimeout(visit.left())
+        left = self._output_bytes
+        while left > 0 and not visit.late:
+            if not (channel.status_event.wait(min(visit.left(), _GLANCE_SECONDS)) or channel.recv_ready()):
+                continue
+            channel.settimeout(visit.left())  # the end was announced, or there is something: this does not wait long
             try:
-                chunk = channel.recv(65536)
-            except OSError:  # TimeoutError among them: the deadline
-                visit.late = True
+                chunk = channel.recv(min(left, 1024 * 1024))
+            except OSError:  # TimeoutError among them
                 break
             if not chunk:
                 break
             chunks.append(chunk)
-            size += len(chunk)
-            if size > self._output_bytes:
-                return b"".join(chunks), f"the host sent more than {self._output_bytes} bytes; the rest was not read"
+            left -= len(chunk)
+        if left <= 0:
+            return b"".join(chunks), f"the host sent more than {self._output_bytes} bytes; the rest was not read"
         raw = b"".join(chunks)
         if is_whole(raw, self._facts):
             return raw, ""

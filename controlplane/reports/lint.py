@@ -26,9 +26,10 @@ from controlplane.domain.model import Words
 from controlplane.reports import nd30
 
 MAX_FILE_BYTES = 20 * 1024 * 1024
-MAX_PART_BYTES = 30 * 1024 * 1024
+MAX_UNPACKED_BYTES = 30 * 1024 * 1024  # of all the parts that are read together
 MAX_MEMBERS = 1000
 MAX_PARAGRAPHS = 20_000
+MAX_SECTIONS = 200
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,23 @@ class _Package:
             raise _RefusedError("file.word") from error
         if len(self._names) > MAX_MEMBERS:
             raise _RefusedError("file.size")
+        self._left = MAX_UNPACKED_BYTES
+        self._read: dict[str, Any] = {}
 
     def part(self, name: str) -> Any | None:
         """The parsed XML of a part, or None when the package lacks it."""
-        if name not in self._names:
-            return None
+        if name in self._names and name not in self._read:
+            self._read[name] = self._parse(name)
+        return self._read.get(name)
+
+    def _parse(self, name: str) -> Any:
         try:
             with self._zip.open(name) as stream:
-                data = stream.read(MAX_PART_BYTES + 1)
+                data = stream.read(self._left + 1)
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:
             raise _RefusedError("file.word") from error
-        if len(data) > MAX_PART_BYTES:
+        self._left -= len(data)
+        if self._left < 0:
             raise _RefusedError("file.size")
         try:
             root: Any = parse_xml(data)
@@ -293,7 +300,7 @@ def _read(body: Any, styles: _Styles) -> tuple[list[_Para], list[Any]]:
     paras: list[_Para] = []
     sections: list[Any] = []
     tables = 0
-    for child in body:
+    for child in _content(body):
         if child.tag == qn("w:p"):
             paras.append(_para(len(paras), child, styles, _Place(len(sections)), _is_table(child.getnext())))
             section = child.find(f"{qn('w:pPr')}/{qn('w:sectPr')}")
@@ -305,7 +312,19 @@ def _read(body: Any, styles: _Styles) -> tuple[list[_Para], list[Any]]:
             tables += 1
         elif child.tag == qn("w:sectPr"):
             sections.append(child)
+    if len(sections) > MAX_SECTIONS:
+        raise _RefusedError("file.size")
     return paras, sections
+
+
+def _content(box: Any) -> Iterator[Any]:
+    """What stands in a body, also where Word wrapped it in a content control."""
+    for child in box:
+        if child.tag == qn("w:sdt"):
+            for content in child.findall(qn("w:sdtContent")):
+                yield from _content(content)
+        else:
+            yield child
 
 
 def _is_table(element: Any | None) -> bool:
@@ -470,7 +489,7 @@ _SAYS: dict[str, tuple[str, str]] = {
         "Tệp không phải là văn bản Word (.docx) hoặc đã hỏng.",
         "The file is not a Word document (.docx), or is damaged.",
     ),
-    "page.size": ("Khổ giấy phải là A4 (210 mm x 297 mm), trình bày theo chiều dài.", "The paper must be A4, upright."),
+    "page.size": ("Khổ giấy phải là A4 (210 mm x 297 mm).", "The paper must be A4 (210 mm x 297 mm)."),
     "page.margin": (
         "Lề {side_vi} phải từ {low} đến {high} mm, hiện là {have} mm.",
         "The {side_en} margin must be {low} to {high} mm; it is {have} mm.",
@@ -648,12 +667,12 @@ _MARGINS = {
 
 
 def _page(word: _Word) -> list[Fault]:
-    """I.1 to I.3: A4 and the four margins, in every section."""
+    """I.1 to I.3: A4, upright or (for wide tables) lying, and the four margins, in every section."""
     found = []
     for section in word.sections:
         size = section.find(qn("w:pgSz"))
-        wide, high = (_twips(size.get(qn(f"w:{s}"))) if size is not None else 0.0 for s in "wh")
-        if abs(wide - nd30.PAGE_WIDTH) > 1 or abs(high - nd30.PAGE_HEIGHT) > 1:
+        sides = sorted(_twips(size.get(qn(f"w:{s}"))) if size is not None else 0.0 for s in "wh")
+        if abs(sides[0] - nd30.PAGE_WIDTH) > 1 or abs(sides[1] - nd30.PAGE_HEIGHT) > 1:
             found.append(_fault("page.size"))
         margins = section.find(qn("w:pgMar"))
         for side, (name, low, top) in _MARGINS.items():
@@ -696,7 +715,7 @@ def _page_fields(part: Any | None, styles: _Styles) -> list[_Para]:
 
 def _letters(word: _Word) -> list[Fault]:
     """I.4: Times New Roman, black, composed Unicode; and no line imitated by letters."""
-    margins = [part for parts in word.headers for part in parts.values() if part is not None]
+    margins = {id(part): part for parts in word.headers for part in parts.values() if part is not None}.values()
     elements = [element for part in margins for element in part.iter(qn("w:p"))]
     around = [_para(0, element, word.styles, _Place(0), before_table=False) for element in elements]
     found: list[Fault] = []

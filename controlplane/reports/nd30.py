@@ -460,6 +460,7 @@ class Paper:
 
     def annex(self, word: str, title: str, reference: Sequence[str]) -> None:
         """Begin an annex: a page of its own, numbered from 1 again; ``reference`` in lines."""
+        # A section ends in the properties of its last paragraph.
         self._parts.append(paragraph("SauBang").replace("</w:pPr>", f"{_section(1)}</w:pPr>"))
         self.add(paragraph("PhuLuc", word))
         self.add(paragraph("TenPhuLuc", title.upper()), _centred("KemTheo", reference, TEXT_WIDTH, broken=True))

@@ -314,7 +314,13 @@ def _round(paper: Paper, story: _Story, last: RoundView) -> None:
     answered = last.looks.get(Outcome.ANSWERED, 0)
     others = [(word, n) for word, n in last.looks.items() if word != Outcome.ANSWERED and n]
     others.sort(key=lambda pair: (-pair[1], pair[0]))
-    figures = {"seq": last.seq, "at": nd30.local_time(last.started_at), "looked": looked, "answered": answered}
+    figures = {
+        "seq": str(last.seq),
+        "id": last.id,
+        "at": nd30.local_time(last.started_at),
+        "looked": looked,
+        "answered": answered,
+    }
     text = story.note("round_facts", **figures)
     if others:
         parts = [story.note("count_of_outcome", count=n, outcome=story.say(f"outcome.{word}")) for word, n in others]
@@ -447,9 +453,9 @@ def _assessment(paper: Paper, story: _Story) -> None:
         rows.append([str(index), mark.title.vi, mark.owner or story.note("no_owner"), _due(story, mark.due_on)])
     columns = [
         Column(story.note("col_no"), 12, "center"),
-        Column(story.note("col_milestone"), 64),
-        Column(story.note("col_owner"), 54),
-        Column(story.note("col_due"), 30, "center"),
+        Column(story.note("col_milestone"), 58),
+        Column(story.note("col_owner"), 53),
+        Column(story.note("col_due"), 37, "center"),
     ]
     _table(paper, story, "milestones", columns, rows, as_of=overview.as_of)
 
@@ -511,9 +517,9 @@ def _next_week(paper: Paper, story: _Story) -> None:
         return
     columns = [
         Column(story.note("col_no"), 12, "center"),
-        Column(story.note("col_task"), 68),
+        Column(story.note("col_task"), 61),
         Column(story.note("col_owner"), 50),
-        Column(story.note("col_due"), 30, "center"),
+        Column(story.note("col_due"), 37, "center"),
     ]
     printed = [[str(i), *row] for i, row in enumerate(rows, 1)]
     _table(paper, story, "next_week", columns, printed, **span)

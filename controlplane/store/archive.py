@@ -209,7 +209,7 @@ class Archive:
             "findings": self.vault.put(canonical(list(findings))),
             "scorecard": self.vault.put(canonical(card)),
             "as_of": card.as_of,
-            "summary": Counter(str(c.verdict) for c in card.criteria),
+            "summary": sum((Counter(group.counts) for group in card.groups), Counter()),
         }
         plain = json.loads(canonical(body))
         name = self.vault.put(canonical(body))

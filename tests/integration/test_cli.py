@@ -93,7 +93,7 @@ BAD = [
     (["inventory", "workstation"], 1, "workstations"),
     (["preview", "time-shh"], 1, "time-ssh"),
     (["apply", "nothing"], 1, "time-ssh"),
-    (["report", "weekly", "--week", "2025-W54", "--out", "{tmp}/r.docx"], 2, "2025-W54"),
+    (["report", "weekly", "--week", "2025-W54", "--out", "{tmp}/r.docx"], 2, "tuần 54"),
     (["report", "weekly", "--week", "tuần này", "--out", "{tmp}/r.docx"], 2, "tuần này"),
     (["report", "weekly", "--week", "2025-W33", "--out", "{tmp}/no/folder/r.docx"], 1, "r.docx"),
     (["evidence", "verify", "{tmp}/missing.zip"], 4, "missing.zip"),

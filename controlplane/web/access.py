@@ -1,0 +1,203 @@
+"""Who may ask for what: one table of routes and roles, the session cookie, the token of every form.
+
+It refuses every route that does not stand in the table, and every form without its token.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import Depends, Request, Response
+from starlette.exceptions import HTTPException
+
+from controlplane.bootstrap import Plane
+from controlplane.settings import Settings
+from controlplane.store.accounts import ROLES, Session
+from controlplane.web.errors import GoTo, RequestError
+
+ANONYMOUS = "anonymous"  # not logged in
+LOOPBACK = "loopback"  # not logged in, on this very machine and through no proxy
+
+API = "/api/v1"
+EVERYBODY = frozenset({ANONYMOUS, LOOPBACK, *ROLES})
+LOGGED_IN = frozenset(ROLES)
+OFFICE = frozenset({"director", "engineer", "admin"})
+TECHNICAL = frozenset({"director", "engineer", "auditor", "admin"})  # may see addresses and runs
+EVIDENCE = frozenset({"auditor", "engineer", "admin"})  # may see raw bytes and take them away
+ADMIN = frozenset({"admin"})
+
+TABLE: Mapping[tuple[str, str], frozenset[str]] = {
+    ("GET", "/"): LOGGED_IN,
+    ("GET", "/criteria"): LOGGED_IN,
+    ("GET", "/criteria/{criterion}"): LOGGED_IN,
+    ("GET", "/assets"): TECHNICAL,
+    ("GET", "/assets/{name}"): TECHNICAL,
+    ("GET", "/rounds"): TECHNICAL,
+    ("GET", "/rounds/{round_id}"): TECHNICAL,
+    ("GET", "/runs"): TECHNICAL,
+    ("GET", "/runs/{run_id}"): TECHNICAL,
+    ("GET", "/evidence"): EVIDENCE,
+    ("POST", "/evidence/bundle"): EVIDENCE,
+    ("GET", "/raw/{sha256}"): EVIDENCE,
+    ("GET", "/raw/{sha256}/bytes"): EVIDENCE,
+    ("GET", "/reports"): OFFICE,
+    ("GET", "/reports/weekly.docx"): OFFICE,
+    ("GET", "/accounts"): ADMIN,
+    ("POST", "/accounts/add"): ADMIN,
+    ("POST", "/accounts/reset"): ADMIN,
+    ("POST", "/accounts/revoke"): ADMIN,
+    ("GET", "/login"): EVERYBODY,
+    ("POST", "/login"): EVERYBODY,
+    ("GET", "/password"): LOGGED_IN,
+    ("POST", "/password"): LOGGED_IN,
+    ("POST", "/logout"): LOGGED_IN,
+    ("GET", "/static/{name}"): EVERYBODY,
+    ("GET", "/healthz"): EVERYBODY,
+    ("GET", "/metrics"): frozenset({LOOPBACK, "engineer", "admin"}),
+    ("GET", f"{API}/openapi.json"): LOGGED_IN,
+    ("GET", f"{API}/overview"): LOGGED_IN,
+    ("GET", f"{API}/criteria"): LOGGED_IN,
+    ("GET", f"{API}/criteria/{{criterion}}"): LOGGED_IN,
+    ("GET", f"{API}/checks"): LOGGED_IN,
+    ("GET", f"{API}/assets"): TECHNICAL,
+    ("GET", f"{API}/assets/{{name}}"): TECHNICAL,
+    ("GET", f"{API}/rounds"): TECHNICAL,
+    ("GET", f"{API}/rounds/{{round_id}}"): TECHNICAL,
+    ("GET", f"{API}/runs"): TECHNICAL,
+    ("GET", f"{API}/runs/{{run_id}}"): TECHNICAL,
+    ("GET", f"{API}/chain"): TECHNICAL,
+    ("GET", f"{API}/raw/{{sha256}}"): EVIDENCE,
+}
+
+BEFORE_A_NEW_PASSWORD = frozenset({"/password", "/logout", "/login", "/static/{name}", "/healthz"})
+LOOPBACK_CLIENTS = frozenset({"127.0.0.1", "::1"})
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "::1", "localhost"})
+PROXY_HEADERS = ("x-forwarded-for", "x-real-ip", "forwarded", "via")
+MOST_FIELDS = 12
+Fields = Mapping[str, str]
+
+
+def may(role: str, path: str, method: str = "GET") -> bool:
+    """Whether a role may ask for a route of the table; templates use it to leave out links that would be refused."""
+    return role in TABLE.get((method, path), frozenset())
+
+
+# ----------------------------------------------------------------------------------------------- cookies
+
+
+def cookie_name(settings: Settings, name: str = "emr_session") -> str:
+    """The cookie's name; ``__Host-`` binds it to this host and HTTPS where that is set."""
+    return f"__Host-{name}" if settings.cookie_secure else name
+
+
+def set_cookie(response: Response, settings: Settings, value: str, name: str = "emr_session") -> None:
+    """A cookie that scripts cannot read and other sites cannot send. It ends with the browser or with the session."""
+    response.set_cookie(
+        cookie_name(settings, name),
+        value,
+        max_age=settings.session_hours * 3600,
+        path="/",
+        secure=settings.cookie_secure,
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def drop_cookie(response: Response, settings: Settings, name: str = "emr_session") -> None:
+    """Forget a cookie."""
+    response.delete_cookie(
+        cookie_name(settings, name), path="/", secure=settings.cookie_secure, httponly=True, samesite="lax"
+    )
+
+
+def login_token(request: Request, settings: Settings) -> str:
+    """The token of the log-in form, before there is a session: the same value in a cookie and in the form."""
+    given = request.cookies.get(cookie_name(settings, "emr_form"), "")
+    return given if 20 <= len(given) <= 64 else secrets.token_urlsafe(24)
+
+
+# ------------------------------------------------------------------------------------------------- guard
+
+
+async def form_fields(request: Request) -> Fields:
+    """The text fields of a form; files are refused. Empty for a request without a body."""
+    if request.method != "POST":
+        return {}
+    try:
+        form = await request.form(max_files=0, max_fields=MOST_FIELDS)
+    except (HTTPException, ValueError):
+        raise RequestError(400, "bad_form") from None
+    return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
+def guard(request: Request, fields: Annotated[Fields, Depends(form_fields)]) -> None:
+    """Let a request through, or raise: runs before every route of the app."""
+    plane: Plane = request.app.state.plane
+    path = request.scope["route"].path
+    session = session_of(request, plane)
+    request.state.session = session
+    allowed = TABLE.get((request.method, path), frozenset())
+    role = session.account.role if session else (LOOPBACK if from_loopback(request) else ANONYMOUS)
+    if role not in allowed:
+        refuse(request, session)
+    if session and session.account.must_change and path not in BEFORE_A_NEW_PASSWORD:
+        if path.startswith(API) or request.method != "GET":
+            raise RequestError(403, "must_change")
+        raise GoTo("/password")
+    if request.method == "POST":
+        _check_token(request, plane, path, fields, session)
+
+
+def refuse(request: Request, session: Session | None) -> None:
+    """Raise what a request without the right gets: the log-in page, or a plain no."""
+    if session is not None:
+        raise RequestError(403, "forbidden", role=session.account.role)
+    page = not request.url.path.startswith(("/api/", "/metrics"))
+    if page and request.method == "GET":
+        raise GoTo(f"/login?next={quote(_here(request), safe='')}")
+    raise RequestError(401, "log_in")
+
+
+def session_of(request: Request, plane: Plane) -> Session | None:
+    """The open session of a request's cookie."""
+    cookie = request.cookies.get(cookie_name(plane.settings), "")
+    return plane.accounts.session(cookie, plane.clock()) if 20 <= len(cookie) <= 128 else None
+
+
+def from_loopback(request: Request) -> bool:
+    """Whether the client is this machine itself, asked by a loopback name and through no proxy."""
+    client = request.client.host if request.client else ""
+    name = request.url.hostname or ""
+    proxied = any(header in request.headers for header in PROXY_HEADERS)
+    return client in LOOPBACK_CLIENTS and name in LOOPBACK_NAMES and not proxied
+
+
+def safe_next(url: str) -> str:
+    """A page of this house to go on to after the log-in; anything else is the overview."""
+    local = url.startswith("/") and not url.startswith(("//", "/login", "/logout")) and "\\" not in url
+    return url if local and url.isprintable() and len(url) <= 2000 else "/"
+
+
+def _here(request: Request) -> str:
+    query = request.url.query
+    return request.url.path + (f"?{query}" if query else "")
+
+
+def _check_token(request: Request, plane: Plane, path: str, fields: Fields, session: Session | None) -> None:
+    if path == "/login":
+        expected = request.cookies.get(cookie_name(plane.settings, "emr_form"), "")
+    else:
+        expected = session.csrf if session else ""
+    given = fields.get("csrf", "")
+    if not expected or not hmac.compare_digest(expected.encode(), given.encode()):
+        raise RequestError(403, "bad_token")
+
+
+def who(request: Request) -> dict[str, Any]:
+    """The person of a request, for a link of the chain."""
+    session: Session | None = request.state.session
+    return {"account": session.account.name, "role": session.account.role} if session else {}

@@ -1,0 +1,288 @@
+"""The API under /api/v1: the same nouns as the pages, as JSON. Read only; it refuses what the pages refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from fastapi import FastAPI, Query, Request, Response
+
+from controlplane.bootstrap import Plane
+from controlplane.domain.chain import GENESIS
+from controlplane.domain.explain import Explanation
+from controlplane.domain.model import Check, Finding, Observation, Words
+from controlplane.domain.overview import Overview, RoundView
+from controlplane.web import access, pages, queries
+from controlplane.web.errors import RequestError
+
+T = TypeVar("T")
+AsOf = Annotated[str | None, Query(description="A past day, for example 2026-11-22: the hospital as it stood then.")]
+PageNumber = Annotated[str | None, Query(description=f"Counted from 1; {queries.PER_PAGE} entries each.")]
+
+
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """One thing."""
+
+    data: T
+    ok: Literal[True] = True
+
+
+@dataclass(frozen=True)
+class Many(Generic[T]):
+    """One page of a list."""
+
+    data: list[T]
+    page: int
+    pages: int
+    total: int
+    ok: Literal[True] = True
+
+
+@dataclass(frozen=True)
+class ErrorBody:
+    """What went wrong: a code for programs, a sentence for people."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The one shape of every error."""
+
+    error: ErrorBody
+    ok: Literal[False] = False
+
+
+@dataclass(frozen=True)
+class CriterionLine:
+    """A criterion in a list."""
+
+    id: str
+    framework: str
+    group: str
+    levels: tuple[str, ...]
+    title: Words
+    clause: str
+    standing: str
+    scored: bool
+    verdict: str
+    reason_code: str
+    reason_figures: Mapping[str, Any]
+    checks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AssetStory:
+    """An asset with its newest observations and findings."""
+
+    asset: queries.AssetRow
+    observations: tuple[Observation, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A run in a list."""
+
+    id: str
+    play: str
+    mode: str
+    state: str
+    started_at: datetime
+    ended_at: datetime | None
+    hosts: list[str]
+    dossier: str | None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The head of the record and whether every link holds."""
+
+    seq: int
+    at: str | None
+    seal: str
+    holds: bool
+    broken_at: int | None
+    broken_why: str | None
+
+
+def _plane(request: Request) -> Plane:
+    plane: Plane = request.app.state.plane
+    return plane
+
+
+def _day(request: Request, as_of: str | None) -> date | None:
+    return queries.day_asked(as_of, queries.today_of(_plane(request)))
+
+
+def _many(items: list[T], page: str | None) -> Many[T]:
+    part = queries.Part.of(items, page)
+    return Many(list(part.items), part.page, part.pages, part.total)
+
+
+# ------------------------------------------------------------------------------------------------ endpoints
+
+
+def overview(
+    request: Request, as_of: AsOf = None, blockers: Annotated[int, Query(ge=0, le=500)] = 3
+) -> Answer[Overview]:
+    """Levels, gaps, days left, blockers and trend."""
+    return Answer(_plane(request).overview(_day(request, as_of), blockers))
+
+
+def criteria(
+    request: Request,
+    framework: str = "",
+    group: str = "",
+    verdict: str = "",
+    standing: str = "",
+    level: str = "",
+    q: str = "",
+    page: PageNumber = None,
+    as_of: AsOf = None,
+) -> Many[CriterionLine]:
+    """Every criterion with its word and reason; the filters are those of the page."""
+    asked = {"framework": framework, "group": group, "verdict": verdict, "standing": standing, "level": level, "q": q}
+    rows = queries.criterion_rows(_plane(request).judgement(_day(request, as_of)))
+    return _many([_line(row) for row in queries.filter_rows(rows, asked)], page)
+
+
+def _line(row: queries.CriterionRow) -> CriterionLine:
+    c, s = row.criterion, row.score
+    return CriterionLine(
+        c.id,
+        c.framework,
+        c.group,
+        c.levels,
+        c.title,
+        c.clause,
+        str(c.standing),
+        c.scored,
+        str(s.verdict),
+        str(s.reason.code),
+        s.reason.figures,
+        c.checks,
+    )
+
+
+def criterion(request: Request, criterion: str, as_of: AsOf = None) -> Answer[Explanation]:
+    """A criterion down to its observations and the digests of their bytes."""
+    try:
+        return Answer(_plane(request).explain(criterion, _day(request, as_of)))
+    except KeyError:
+        raise RequestError(404, "no_criterion", criterion=criterion[:80]) from None
+
+
+def checks(request: Request, page: PageNumber = None) -> Many[Check]:
+    """Every check: fact, rule, freshness, remedy and the criteria it serves."""
+    catalog = _plane(request).catalog
+    return _many(sorted(catalog.checks.values(), key=lambda check: check.id), page)
+
+
+def assets(request: Request, page: PageNumber = None) -> Many[queries.AssetRow]:
+    """Every asset with its newest looks; never with the ways into it."""
+    plane = _plane(request)
+    return _many(queries.asset_rows(plane, plane.judgement()), page)
+
+
+def asset(request: Request, name: str) -> Answer[AssetStory]:
+    """One asset with its newest observations and findings."""
+    plane = _plane(request)
+    story = queries.asset_story(plane, plane.judgement(), name)
+    return Answer(AssetStory(story.asset, story.observations, story.findings))
+
+
+def rounds(request: Request, page: PageNumber = None) -> Many[RoundView]:
+    """Rounds, the newest first."""
+    return _many(_plane(request).archive.rounds(1000), page)
+
+
+def round_(request: Request, round_id: str) -> Answer[queries.RoundStory]:
+    """One round: its looks, what it sealed, and what moved since the round before."""
+    return Answer(queries.round_story(_plane(request), round_id))
+
+
+def runs(request: Request, page: PageNumber = None) -> Many[RunLine]:
+    """Runs of plays, the newest first."""
+    return _many([_run_line(row) for row in _plane(request).archive.runs(1000)], page)
+
+
+def _run_line(row: Mapping[str, Any]) -> RunLine:
+    names = ("id", "play", "mode", "state", "started_at", "ended_at", "hosts", "dossier")
+    return RunLine(**{name: row[name] for name in names})
+
+
+def run(request: Request, run_id: str) -> Answer[dict[str, Any]]:
+    """One run with its change dossier."""
+    return Answer(queries.run_of(_plane(request), run_id))
+
+
+def chain(request: Request) -> Answer[Chain]:
+    """The head of the chain of evidence, and the first break if there is one."""
+    plane = _plane(request)
+    head, broken = plane.archive.head(), plane.chain_state()
+    return Answer(
+        Chain(
+            head.seq if head else 0,
+            head.at if head else None,
+            head.seal if head else GENESIS,
+            broken is None,
+            broken.seq if broken else None,
+            broken.code if broken else None,
+        )
+    )
+
+
+def raw(request: Request, sha256: str) -> Response:
+    """The bytes under a digest, as they came. The download is linked in the chain."""
+    data = queries.raw_of(_plane(request), sha256)
+    pages.link_download(pages.face_of(request), "raw", sha256=sha256)
+    return Response(data, media_type="application/octet-stream", headers=pages.attachment(f"{sha256[:16]}.bin"))
+
+
+def openapi(request: Request) -> dict[str, Any]:
+    """This API as OpenAPI 3.1."""
+    app: FastAPI = request.app
+    return app.openapi()
+
+
+BYTES: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
+
+API = (
+    ("/overview", overview, "Levels, gaps, deadlines, blockers"),
+    ("/criteria", criteria, "Criteria with their verdicts"),
+    ("/criteria/{criterion}", criterion, "A criterion explained down to the bytes"),
+    ("/checks", checks, "Checks"),
+    ("/assets", assets, "Assets with their newest looks"),
+    ("/assets/{name}", asset, "An asset with observations and findings"),
+    ("/rounds", rounds, "Rounds"),
+    ("/rounds/{round_id}", round_, "A round and what it moved"),
+    ("/runs", runs, "Runs of plays"),
+    ("/runs/{run_id}", run, "A run with its change dossier"),
+    ("/chain", chain, "Head and state of the chain of evidence"),
+    ("/raw/{sha256}", raw, "The bytes under a digest"),
+)
+
+
+def mount(app: FastAPI) -> None:
+    """Hang the API into the app."""
+    failures: dict[int | str, dict[str, Any]] = {
+        status: {"model": Failure, "description": words}
+        for status, words in ((400, "A bad request"), (401, "Not logged in"), (403, "Not allowed"))
+    }
+    for path, endpoint, summary in API:
+        missing: dict[int | str, dict[str, Any]] = {404: {"model": Failure, "description": "Not there"}}
+        app.add_api_route(
+            f"{access.API}{path}",
+            endpoint,
+            methods=["GET"],
+            summary=summary,
+            tags=["emr"],
+            responses=failures | (missing if "{" in path else {}) | (BYTES if endpoint is raw else {}),
+            operation_id=endpoint.__name__.strip("_"),
+        )
+    app.add_api_route(f"{access.API}/openapi.json", openapi, methods=["GET"], include_in_schema=False)
