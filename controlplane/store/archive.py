@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,14 @@ from sqlalchemy.engine import Connection, Engine
 from controlplane.domain.chain import Break, Link, canonical, first_break, make_link, stamp, unstamp
 from controlplane.domain.judge import Seen
 from controlplane.domain.model import (
-    CriterionScore,
     Finding,
-    GroupScore,
     Look,
     Observation,
     Outcome,
-    Reason,
     Scorecard,
-    Verdict,
 )
 from controlplane.domain.overview import RoundView
+from controlplane.store import index
 from controlplane.store.tables import links, looks, observations, rounds, runs
 from controlplane.store.vault import Vault, VaultError
 
@@ -174,7 +171,7 @@ class Archive:
         name = self.vault.put(canonical(body))
         with self.engine.begin() as connection:
             link = self._link(connection, "round_opened", name, at)
-            _index_opened(connection, body | {"started_at": stamp(at)}, link.seq)
+            index.write_opened(connection, body | {"started_at": stamp(at)}, link.seq)
         return Ticket(id_, at, tuple(only), catalog, inventory, link.seq)
 
     def stage(self, seen: Iterable[tuple[Look, Sequence[Observation]]]) -> Staged:
@@ -215,7 +212,7 @@ class Archive:
         name = self.vault.put(canonical(body))
         with self.engine.begin() as connection:
             link = self._link(connection, "round", name, at)
-            _index_round(connection, plain, link.seq)
+            index.write_round(connection, plain, link.seq)
         return self.round(ticket.id)
 
     def close_abandoned(self, at: datetime) -> list[str]:
@@ -237,7 +234,7 @@ class Archive:
             name = self.vault.put(canonical(body))
             with self.engine.begin() as connection:
                 link = self._link(connection, kind, name, at)
-                _index_interrupted(connection, table, id_, link)
+                index.write_interrupted(connection, table, id_, link)
         return list(open_ids)
 
     # -------------------------------------------------------------------------------------------- runs
@@ -248,7 +245,7 @@ class Archive:
         name = self.vault.put(canonical(body))
         with self.engine.begin() as connection:
             link = self._link(connection, "run_opened", name, at)
-            _index_run_opened(connection, body, link.seq)
+            index.write_run_opened(connection, body, link.seq)
 
     def close_run(self, id_: str, at: datetime, state: str, dossier: Any) -> Link:
         """Keep a run's dossier (preview, events, findings before and after) and link it."""
@@ -256,14 +253,14 @@ class Archive:
         name = self.vault.put(canonical(body))
         with self.engine.begin() as connection:
             link = self._link(connection, "run", name, at)
-            _index_run_closed(connection, body, link.seq)
+            index.write_run_closed(connection, body, link.seq)
         return link
 
     def runs(self, most: int = 100) -> list[dict[str, Any]]:
         """Kept and interrupted runs, the newest first."""
         query = sa.select(runs).order_by(runs.c.started_at.desc(), runs.c.opened_seq.desc()).limit(most)
         with self.engine.connect() as connection:
-            return [_run_row(row._mapping) for row in connection.execute(query)]
+            return [index.run_row(row._mapping) for row in connection.execute(query)]
 
     def run(self, id_: str) -> dict[str, Any] | None:
         """One run with its dossier opened, or None."""
@@ -271,7 +268,7 @@ class Archive:
             row = connection.execute(sa.select(runs).where(runs.c.id == id_)).one_or_none()
         if row is None:
             return None
-        found = _run_row(row._mapping)
+        found = index.run_row(row._mapping)
         found["body"] = json.loads(self.vault.get(found["dossier"])) if found["dossier"] else None
         return found
 
@@ -283,7 +280,7 @@ class Archive:
         With ``at`` it is what stood then: intervals begun by that time, confirmed by the last look of that time.
         """
         with self.engine.connect() as connection:
-            found = _standing(connection) if at is None else _standing_at(connection, at)
+            found = index.standing(connection) if at is None else index.standing_at(connection, at)
         state: dict[tuple[str, str], Seen] = {}
         for observation in found:
             key = (observation.asset, observation.fact)
@@ -303,7 +300,7 @@ class Archive:
             for start in range(0, len(wanted), 500):
                 part = wanted[start : start + 500]
                 query = sa.select(observations).where(observations.c.id.in_(part))
-                found |= {row.id: _observation(row) for row in connection.execute(query)}
+                found |= {row.id: index.observation_from(row) for row in connection.execute(query)}
         return found
 
     def history(self, asset: str, fact: str, most: int = 50) -> list[Observation]:
@@ -315,7 +312,7 @@ class Archive:
             .limit(most)
         )
         with self.engine.connect() as connection:
-            return [_observation(row) for row in connection.execute(query)]
+            return [index.observation_from(row) for row in connection.execute(query)]
 
     def round(self, id_: str) -> RoundView:
         """One round. Raises ``KeyError``."""
@@ -323,13 +320,13 @@ class Archive:
             row = connection.execute(sa.select(rounds).where(rounds.c.id == id_)).one_or_none()
             if row is None:
                 raise KeyError(id_)
-            return _round_view(connection, row)
+            return index.round_view(connection, row)
 
     def rounds(self, most: int = 100) -> list[RoundView]:
         """Rounds, the newest first."""
         query = sa.select(rounds).order_by(rounds.c.started_at.desc(), rounds.c.opened_seq.desc()).limit(most)
         with self.engine.connect() as connection:
-            return [_round_view(connection, row) for row in connection.execute(query).all()]
+            return [index.round_view(connection, row) for row in connection.execute(query).all()]
 
     def last_round(self, at: datetime | None = None) -> RoundView | None:
         """The newest round that was done, or done by ``at``."""
@@ -338,7 +335,7 @@ class Archive:
             query = query.where(rounds.c.ended_at <= stamp(at))
         with self.engine.connect() as connection:
             row = connection.execute(query).one_or_none()
-            return _round_view(connection, row) if row else None
+            return index.round_view(connection, row) if row else None
 
     def trend(self, most: int = 60) -> list[tuple[datetime, dict[str, int]]]:
         """(ended at, verdict -> criteria) of the newest rounds that were done, the oldest first."""
@@ -356,8 +353,8 @@ class Archive:
         """The scorecard and the findings as a round kept them, from their bytes."""
         names = self.sealed_names(round_id)
         return (
-            scorecard_from(json.loads(self.vault.get(names["scorecard"]))),
-            findings_from(json.loads(self.vault.get(names["findings"]))),
+            index.scorecard_from(json.loads(self.vault.get(names["scorecard"]))),
+            index.findings_from(json.loads(self.vault.get(names["findings"]))),
         )
 
     def sealed_names(self, round_id: str) -> dict[str, str]:
@@ -394,7 +391,7 @@ class Archive:
             for table in (looks, observations, rounds, runs):
                 connection.execute(table.delete())
             for row in connection.execute(sa.select(links).order_by(links.c.seq)).all():
-                _replay(connection, Link(**row._mapping), json.loads(self.vault.get(row.digest)))
+                index.replay(connection, Link(**row._mapping), json.loads(self.vault.get(row.digest)))
                 count += 1
                 if progress:
                     progress(count)
@@ -488,221 +485,3 @@ def _as_runs(ids: Sequence[int]) -> list[int]:
         else:
             ends += [number, number]
     return ends
-
-
-# ---------------------------------------------------------------------- one way to write the index
-
-
-def _replay(connection: Connection, link: Link, body: Mapping[str, Any]) -> None:
-    match link.kind:
-        case "round_opened":
-            _index_opened(connection, body, link.seq)
-        case "round":
-            _index_round(connection, body, link.seq)
-        case "round_interrupted":
-            _index_interrupted(connection, rounds, body["id"], link)
-        case "run_opened":
-            _index_run_opened(connection, body, link.seq)
-        case "run":
-            _index_run_closed(connection, body, link.seq)
-        case "run_interrupted":
-            _index_interrupted(connection, runs, body["id"], link)
-
-
-def _index_opened(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
-    connection.execute(
-        rounds.insert().values(
-            id=body["id"],
-            opened_seq=seq,
-            state="running",
-            started_at=body["started_at"],
-            only=json.dumps(body["only"]),
-            looks="{}",
-            summary="{}",
-            catalog=body["catalog"],
-            inventory=body["inventory"],
-        )
-    )
-
-
-def _index_round(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
-    outcomes = _assets_by_outcome(body)
-    connection.execute(
-        rounds.update()
-        .where(rounds.c.id == body["id"])
-        .values(
-            seq=seq,
-            state="done",
-            ended_at=body["ended_at"],
-            looks=json.dumps(outcomes, sort_keys=True),
-            summary=json.dumps(body["summary"], sort_keys=True),
-            as_of=body["as_of"],
-            findings=body["findings"],
-            scorecard=body["scorecard"],
-        )
-    )
-    if body["looks"]:
-        connection.execute(looks.insert(), [look | {"round_id": body["id"]} for look in body["looks"]])
-    for at, *ends in body["confirmed"]:
-        for first, last in zip(ends[::2], ends[1::2], strict=True):
-            connection.execute(observations.update().where(observations.c.id.between(first, last)).values(seen_at=at))
-    _index_changed(connection, body["changed"])
-
-
-def _assets_by_outcome(body: Mapping[str, Any]) -> dict[str, int]:
-    """outcome -> assets. An asset that answered over any transport answered."""
-    by_asset = dict.fromkeys(body["no_address"], str(Outcome.NO_ADDRESS))
-    for look in body["looks"]:
-        if by_asset.get(look["asset"]) != Outcome.ANSWERED:
-            by_asset[look["asset"]] = look["outcome"]
-    return dict(Counter(by_asset.values()))
-
-
-def _index_changed(connection: Connection, changed: Sequence[Mapping[str, Any]]) -> None:
-    if not changed:
-        return
-    fields = ("id", "asset", "fact", "transport", "outcome", "unit", "asked", "collector", "detail")
-    rows = [
-        {name: o[name] for name in fields}
-        | {
-            "answered": o["outcome"] == Outcome.ANSWERED,
-            "latest": True,
-            "value": canonical(o["value"]).decode(),
-            "raw_digest": o["raw"],
-            "first_seen_at": o["at"],
-            "seen_at": o["at"],
-        }
-        for o in changed
-    ]
-    connection.execute(
-        observations.update()
-        .where(
-            observations.c.asset == sa.bindparam("b_asset"),
-            observations.c.fact == sa.bindparam("b_fact"),
-            observations.c.answered == sa.bindparam("b_answered"),
-            observations.c.latest,
-        )
-        .values(latest=False),
-        [{"b_asset": r["asset"], "b_fact": r["fact"], "b_answered": r["answered"]} for r in rows],
-    )
-    connection.execute(observations.insert(), rows)
-
-
-def _index_interrupted(connection: Connection, table: sa.Table, id_: str, link: Link) -> None:
-    connection.execute(
-        table.update().where(table.c.id == id_).values(state="interrupted", seq=link.seq, ended_at=link.at)
-    )
-
-
-def _index_run_opened(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
-    connection.execute(
-        runs.insert().values(
-            id=body["id"],
-            opened_seq=seq,
-            play=body["play"],
-            mode=body["mode"],
-            state="running",
-            started_at=body["started_at"],
-            hosts=json.dumps(body["hosts"]),
-        )
-    )
-
-
-def _index_run_closed(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
-    values = {"seq": seq, "state": body["state"], "ended_at": body["ended_at"], "dossier": body["dossier"]}
-    connection.execute(runs.update().where(runs.c.id == body["id"]).values(**values))
-
-
-# ----------------------------------------------------------------------------------------- rows to nouns
-
-
-def _standing(connection: Connection) -> list[Observation]:
-    return [_observation(row) for row in connection.execute(sa.select(observations).where(observations.c.latest))]
-
-
-def _standing_at(connection: Connection, at: datetime) -> list[Observation]:
-    moment = stamp(at)
-    o = observations
-    newest = (
-        sa.select(o.c.asset, o.c.fact, o.c.answered, sa.func.max(o.c.id).label("id"))
-        .where(o.c.first_seen_at <= moment)
-        .group_by(o.c.asset, o.c.fact, o.c.answered)
-        .subquery()
-    )
-    # A later look confirmed some of these; on that day only the looks up to then had been made.
-    last_look = {
-        (row.asset, row.transport, row.at)
-        for row in connection.execute(
-            sa.select(looks.c.asset, looks.c.transport, looks.c.at).where(looks.c.at <= moment)
-        )
-    }
-    times: dict[tuple[str, str], list[str]] = {}
-    for asset, transport, when in sorted(last_look):
-        times.setdefault((asset, transport), []).append(when)
-    found = []
-    for row in connection.execute(sa.select(o).join(newest, o.c.id == newest.c.id)):
-        observation = _observation(row)
-        if row.seen_at > moment:
-            before = [t for t in times.get((row.asset, row.transport), ()) if t <= moment]
-            seen = max([row.first_seen_at, *before[-1:]])
-            observation = replace(observation, seen_at=unstamp(seen))
-        found.append(observation)
-    return found
-
-
-def _observation(row: Any) -> Observation:
-    return Observation(
-        asset=row.asset,
-        fact=row.fact,
-        outcome=Outcome(row.outcome),
-        value=json.loads(row.value),
-        unit=row.unit,
-        raw_digest=row.raw_digest,
-        asked=row.asked,
-        collector=row.collector,
-        first_seen_at=unstamp(row.first_seen_at),
-        seen_at=unstamp(row.seen_at),
-        id=row.id,
-        detail=row.detail,
-    )
-
-
-def _round_view(connection: Connection, row: Any) -> RoundView:
-    seq = row.seq or row.opened_seq
-    seal = connection.execute(sa.select(links.c.seal).where(links.c.seq == seq)).scalar() or ""
-    return RoundView(
-        row.id,
-        seq,
-        unstamp(row.started_at),
-        unstamp(row.ended_at) if row.ended_at else None,
-        row.state,
-        tuple(json.loads(row.only)),
-        json.loads(row.looks),
-        seal,
-    )
-
-
-def _run_row(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return dict(row) | {
-        "hosts": json.loads(row["hosts"]),
-        "started_at": unstamp(row["started_at"]),
-        "ended_at": unstamp(row["ended_at"]) if row["ended_at"] else None,
-    }
-
-
-def scorecard_from(body: Mapping[str, Any]) -> Scorecard:
-    """A scorecard from its canonical form."""
-    return Scorecard(
-        date.fromisoformat(body["as_of"]),
-        body["catalog_digest"],
-        tuple(GroupScore(**g | {"reason": Reason(**g["reason"])}) for g in body["groups"]),
-        tuple(
-            CriterionScore(c["id"], Verdict(c["verdict"]), Reason(**c["reason"]), c["findings"])
-            for c in body["criteria"]
-        ),
-    )
-
-
-def findings_from(body: Iterable[dict[str, Any]]) -> tuple[Finding, ...]:
-    """Findings from their canonical form."""
-    return tuple(Finding(**f | {"verdict": Verdict(f["verdict"]), "reason": Reason(**f["reason"])}) for f in body)

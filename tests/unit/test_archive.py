@@ -180,7 +180,7 @@ if when == "link":
     Archive._link_before = Archive._link
     Archive._link = lambda self, c, kind, *rest: die() if kind == "round" else self._link_before(c, kind, *rest)
 if when == "commit":
-    import controlplane.store.archive as module
+    import controlplane.store.index as module
     module._index_changed = die
 make_round(CATALOG, {"sv-01": an_asset()}, "0" * 64, gather, archive, clock, ZONE)
 """

@@ -1,0 +1,259 @@
+"""The index: looks, observations, rounds and runs, written from bodies of the record and read back as nouns.
+
+One way to write it, whether a round is being kept or the whole record is replayed; so a rebuilt index is identical.
+It reads no vault and writes no link.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from controlplane.domain.chain import Link, canonical, stamp, unstamp
+from controlplane.domain.model import (
+    CriterionScore,
+    Finding,
+    GroupScore,
+    Observation,
+    Outcome,
+    Reason,
+    Scorecard,
+    Verdict,
+)
+from controlplane.domain.overview import RoundView
+from controlplane.store.tables import links, looks, observations, rounds, runs
+
+# ---------------------------------------------------------------------- one way to write the index
+
+
+def replay(connection: Connection, link: Link, body: Mapping[str, Any]) -> None:
+    """One link of the record into the index; the kinds that leave no trace in it are passed over."""
+    match link.kind:
+        case "round_opened":
+            write_opened(connection, body, link.seq)
+        case "round":
+            write_round(connection, body, link.seq)
+        case "round_interrupted":
+            write_interrupted(connection, rounds, body["id"], link)
+        case "run_opened":
+            write_run_opened(connection, body, link.seq)
+        case "run":
+            write_run_closed(connection, body, link.seq)
+        case "run_interrupted":
+            write_interrupted(connection, runs, body["id"], link)
+
+
+def write_opened(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
+    """A round that began."""
+    connection.execute(
+        rounds.insert().values(
+            id=body["id"],
+            opened_seq=seq,
+            state="running",
+            started_at=body["started_at"],
+            only=json.dumps(body["only"]),
+            looks="{}",
+            summary="{}",
+            catalog=body["catalog"],
+            inventory=body["inventory"],
+        )
+    )
+
+
+def write_round(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
+    """A round that was kept: its looks, the intervals it extended, the ones it began."""
+    outcomes = _assets_by_outcome(body)
+    connection.execute(
+        rounds.update()
+        .where(rounds.c.id == body["id"])
+        .values(
+            seq=seq,
+            state="done",
+            ended_at=body["ended_at"],
+            looks=json.dumps(outcomes, sort_keys=True),
+            summary=json.dumps(body["summary"], sort_keys=True),
+            as_of=body["as_of"],
+            findings=body["findings"],
+            scorecard=body["scorecard"],
+        )
+    )
+    if body["looks"]:
+        connection.execute(looks.insert(), [look | {"round_id": body["id"]} for look in body["looks"]])
+    for at, *ends in body["confirmed"]:
+        for first, last in zip(ends[::2], ends[1::2], strict=True):
+            connection.execute(observations.update().where(observations.c.id.between(first, last)).values(seen_at=at))
+    _index_changed(connection, body["changed"])
+
+
+def _assets_by_outcome(body: Mapping[str, Any]) -> dict[str, int]:
+    """outcome -> assets. An asset that answered over any transport answered."""
+    by_asset = dict.fromkeys(body["no_address"], str(Outcome.NO_ADDRESS))
+    for look in body["looks"]:
+        if by_asset.get(look["asset"]) != Outcome.ANSWERED:
+            by_asset[look["asset"]] = look["outcome"]
+    return dict(Counter(by_asset.values()))
+
+
+def _index_changed(connection: Connection, changed: Sequence[Mapping[str, Any]]) -> None:
+    if not changed:
+        return
+    fields = ("id", "asset", "fact", "transport", "outcome", "unit", "asked", "collector", "detail")
+    rows = [
+        {name: o[name] for name in fields}
+        | {
+            "answered": o["outcome"] == Outcome.ANSWERED,
+            "latest": True,
+            "value": canonical(o["value"]).decode(),
+            "raw_digest": o["raw"],
+            "first_seen_at": o["at"],
+            "seen_at": o["at"],
+        }
+        for o in changed
+    ]
+    connection.execute(
+        observations.update()
+        .where(
+            observations.c.asset == sa.bindparam("b_asset"),
+            observations.c.fact == sa.bindparam("b_fact"),
+            observations.c.answered == sa.bindparam("b_answered"),
+            observations.c.latest,
+        )
+        .values(latest=False),
+        [{"b_asset": r["asset"], "b_fact": r["fact"], "b_answered": r["answered"]} for r in rows],
+    )
+    connection.execute(observations.insert(), rows)
+
+
+def write_interrupted(connection: Connection, table: sa.Table, id_: str, link: Link) -> None:
+    """A round or a run whose process died."""
+    connection.execute(
+        table.update().where(table.c.id == id_).values(state="interrupted", seq=link.seq, ended_at=link.at)
+    )
+
+
+def write_run_opened(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
+    """A play that began."""
+    connection.execute(
+        runs.insert().values(
+            id=body["id"],
+            opened_seq=seq,
+            play=body["play"],
+            mode=body["mode"],
+            state="running",
+            started_at=body["started_at"],
+            hosts=json.dumps(body["hosts"]),
+        )
+    )
+
+
+def write_run_closed(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
+    """A play that was kept."""
+    values = {"seq": seq, "state": body["state"], "ended_at": body["ended_at"], "dossier": body["dossier"]}
+    connection.execute(runs.update().where(runs.c.id == body["id"]).values(**values))
+
+
+# ----------------------------------------------------------------------------------------- rows to nouns
+
+
+def standing(connection: Connection) -> list[Observation]:
+    """The newest observation of every asset, fact and lane."""
+    return [observation_from(row) for row in connection.execute(sa.select(observations).where(observations.c.latest))]
+
+
+def standing_at(connection: Connection, at: datetime) -> list[Observation]:
+    """The observations that stood at a past time, seen no later than the last look before it."""
+    moment = stamp(at)
+    o = observations
+    newest = (
+        sa.select(o.c.asset, o.c.fact, o.c.answered, sa.func.max(o.c.id).label("id"))
+        .where(o.c.first_seen_at <= moment)
+        .group_by(o.c.asset, o.c.fact, o.c.answered)
+        .subquery()
+    )
+    # A later look confirmed some of these; on that day only the looks up to then had been made.
+    last_look = {
+        (row.asset, row.transport, row.at)
+        for row in connection.execute(
+            sa.select(looks.c.asset, looks.c.transport, looks.c.at).where(looks.c.at <= moment)
+        )
+    }
+    times: dict[tuple[str, str], list[str]] = {}
+    for asset, transport, when in sorted(last_look):
+        times.setdefault((asset, transport), []).append(when)
+    found = []
+    for row in connection.execute(sa.select(o).join(newest, o.c.id == newest.c.id)):
+        observation = observation_from(row)
+        if row.seen_at > moment:
+            before = [t for t in times.get((row.asset, row.transport), ()) if t <= moment]
+            seen = max([row.first_seen_at, *before[-1:]])
+            observation = replace(observation, seen_at=unstamp(seen))
+        found.append(observation)
+    return found
+
+
+def observation_from(row: Any) -> Observation:
+    """An observation from its row."""
+    return Observation(
+        asset=row.asset,
+        fact=row.fact,
+        outcome=Outcome(row.outcome),
+        value=json.loads(row.value),
+        unit=row.unit,
+        raw_digest=row.raw_digest,
+        asked=row.asked,
+        collector=row.collector,
+        first_seen_at=unstamp(row.first_seen_at),
+        seen_at=unstamp(row.seen_at),
+        id=row.id,
+        detail=row.detail,
+    )
+
+
+def round_view(connection: Connection, row: Any) -> RoundView:
+    """A round from its row, with the seal of its link."""
+    seq = row.seq or row.opened_seq
+    seal = connection.execute(sa.select(links.c.seal).where(links.c.seq == seq)).scalar() or ""
+    return RoundView(
+        row.id,
+        seq,
+        unstamp(row.started_at),
+        unstamp(row.ended_at) if row.ended_at else None,
+        row.state,
+        tuple(json.loads(row.only)),
+        json.loads(row.looks),
+        seal,
+    )
+
+
+def run_row(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A run from its row."""
+    return dict(row) | {
+        "hosts": json.loads(row["hosts"]),
+        "started_at": unstamp(row["started_at"]),
+        "ended_at": unstamp(row["ended_at"]) if row["ended_at"] else None,
+    }
+
+
+def scorecard_from(body: Mapping[str, Any]) -> Scorecard:
+    """A scorecard from its canonical form."""
+    return Scorecard(
+        date.fromisoformat(body["as_of"]),
+        body["catalog_digest"],
+        tuple(GroupScore(**g | {"reason": Reason(**g["reason"])}) for g in body["groups"]),
+        tuple(
+            CriterionScore(c["id"], Verdict(c["verdict"]), Reason(**c["reason"]), c["findings"])
+            for c in body["criteria"]
+        ),
+    )
+
+
+def findings_from(body: Iterable[dict[str, Any]]) -> tuple[Finding, ...]:
+    """Findings from their canonical form."""
+    return tuple(Finding(**f | {"verdict": Verdict(f["verdict"]), "reason": Reason(**f["reason"])}) for f in body)
