@@ -42,7 +42,7 @@ from controlplane.domain.overview import (
     totals,
 )
 from controlplane.domain.score import score
-from controlplane.plays import Play, PlayError, PlayRun, apply, load_plays, preview
+from controlplane.plays import Play, PlayError, PlayRun, apply, load_plays, preview, sweep
 from controlplane.reports.weekly import EvidenceLine, IsoWeek, LookLine, render_weekly
 from controlplane.rounds import make_round, new_id
 from controlplane.settings import Settings
@@ -102,6 +102,11 @@ def open_plane(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
     migrate(engine)
     archive = Archive(engine, Vault(settings.vault_dir), settings.data_dir / "locks")
     archive.close_abandoned(clock())
+    try:
+        with archive.lock("run"):
+            sweep(settings.run_dir)  # what a killed play left behind
+    except BusyError:
+        pass
     return Plane(settings, archive, Accounts(engine), clock)
 
 

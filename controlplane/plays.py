@@ -480,7 +480,7 @@ class _Bench:
         self.project = path / "project"
         self.playbook_digest = self.inventory_digest = ""
         self.commit: str | None = None
-        self._sockets = path / "s"
+        self._sockets = (path / "s").resolve()  # elsewhere when the path is too long for a socket, see lay_out
         self._marker = f"AWX_ISOLATED_DATA_DIR={path}".encode()
 
     def lay_out(self, order: _Order) -> None:
@@ -494,6 +494,7 @@ class _Bench:
         self.commit = _commit_of(order.play.playbook.resolve().parent)
         if len(os.fsencode(self._sockets)) > SOCKET_PATH_CHARS:
             self._sockets = Path(tempfile.mkdtemp(prefix="emrctl-"))  # 0700 by its making
+            (self.path / "s").symlink_to(self._sockets)  # so that sweep finds it
         else:
             self._sockets.mkdir(mode=0o700)
         quiet = {"suppress_ansible_output": True, "suppress_output_file": True}

@@ -11,6 +11,7 @@ from lab.plan import HOSTS, PLAYER, READER
 from lab.processes import run
 
 V2C, V3 = "lab-v2c", "lab-v3"
+TIME_SOURCE = next(one.address for one in HOSTS if one.name == "time")
 
 
 def make_keys(folder: Folder) -> None:
@@ -72,6 +73,7 @@ def write_inventory(folder: Folder) -> None:
             },
             "emr_play_user": PLAYER,
             "emr_play_key_file": str(folder.key("play")),
+            "time_sync_servers": [TIME_SOURCE],
         }
         lines.append(f"    {one.name}:\n")
         lines += [f"      {key}: {json.dumps(value)}\n" for key, value in values.items()]

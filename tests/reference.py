@@ -103,9 +103,9 @@ def checks_page() -> str:
 
 def routes_page() -> str:
     """Every route of the web and who may use it."""
-    from controlplane.web.access import ROLE_TABLE  # noqa: PLC0415  # after the other pages, which need no web
+    from controlplane.web.access import TABLE  # noqa: PLC0415  # after the other pages, which need no web
 
-    rows = [[f"`{method} {path}`", ", ".join(sorted(roles))] for (method, path), roles in sorted(ROLE_TABLE.items())]
+    rows = [[f"`{method} {path}`", ", ".join(sorted(roles))] for (method, path), roles in sorted(TABLE.items())]
     return "# Routes and roles\n\n" + MADE + table(["Route", "Roles"], rows)
 
 

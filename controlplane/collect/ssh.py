@@ -32,9 +32,42 @@ _MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512-etm@op
 _QUIET = "controlplane.collect.ssh.quiet"
 _GATE_REFUSED = 126
 _GLANCE_SECONDS = 0.25
+_PAUSE_SECONDS = 0.05
 
 # The library tells its own story, with tracebacks, for things that are ordinary here. A look says it in one sentence.
 logging.getLogger(_QUIET).disabled = True
+
+
+class _Packets(paramiko.packet.Packetizer):
+    """The library's packets without its handshake timer: the look's own deadline covers that and ends with the look."""
+
+    def start_handshake(self, timeout: float) -> None:
+        """No second timer."""
+
+    def complete_handshake(self) -> None:
+        """Nothing to stop; the library calls this for every packet."""
+
+    def handshake_timed_out(self) -> bool:
+        """Never on its own."""
+        return False
+
+
+class _ReadAhead(socket.socket):
+    """A socket that takes what the kernel has at once; the library asks for each packet in two small pieces."""
+
+    _ahead = b""
+    pause_seconds = 0.0
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """At most ``size`` bytes; a look at them (``MSG_PEEK``) reads nothing ahead."""
+        if flags:
+            return super().recv(size, flags)
+        if not self._ahead:
+            if self.pause_seconds:
+                time.sleep(self.pause_seconds)
+            self._ahead = super().recv(65536)
+        found, self._ahead = self._ahead[:size], self._ahead[size:]
+        return found
 
 
 class _LookFailed(Exception):  # noqa: N818  # it ends a look, it is no error of ours
@@ -50,7 +83,7 @@ class _Visit:
     """One connection under a deadline that really interrupts: at its end the socket is shut, whatever waits on it."""
 
     deadline_at: float  # time.monotonic()
-    sock: socket.socket | None = None
+    sock: _ReadAhead | None = None
     transport: paramiko.Transport | None = None
     late: bool = False
     _timer: threading.Timer | None = field(default=None, repr=False)
@@ -170,6 +203,8 @@ class SshTransport:
         with contextlib.suppress(OSError, paramiko.SSHException):  # a gate may close before it has read everything
             channel.sendall(self._script)
             channel.shutdown_write()
+        assert visit.sock is not None  # noqa: S101  # set long ago, for the type checker
+        visit.sock.pause_seconds = _PAUSE_SECONDS
         raw, detail = self._read(visit, channel)
         if not raw:
             raise self._silence(visit, channel, detail)
@@ -335,7 +370,7 @@ def _known_hosts(text: str) -> Iterator[_KnownHost]:
             yield _KnownHost(tuple(cells[0].split(",")), cells[1], base64.b64decode(cells[2], validate=True), revoked)
 
 
-def _connect(address: str, port: int, timeout: float) -> socket.socket:
+def _connect(address: str, port: int, timeout: float) -> _ReadAhead:
     """A TCP connection. A name is resolved by the system under its own time limit; an address needs no resolver."""
     where = f"{address} port {port}"
     try:
@@ -353,7 +388,7 @@ def _connect(address: str, port: int, timeout: float) -> socket.socket:
     except UnicodeError:
         raise _LookFailed(Outcome.UNREACHABLE, f"{address[:60]!r} is not an address") from None
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
+    return _ReadAhead(fileno=sock.detach())
 
 
 def _await_greeting(sock: socket.socket, timeout: float, address: str, port: int) -> None:
@@ -375,10 +410,10 @@ def _await_greeting(sock: socket.socket, timeout: float, address: str, port: int
 def _handshake(visit: _Visit, known: dict[str, set[bytes]]) -> paramiko.Transport:
     """Agrees on keys; asks for a host key of a kind that is known, so that it can be compared."""
     assert visit.sock is not None  # noqa: S101  # set by the caller, for the type checker
-    transport = paramiko.Transport(visit.sock, disabled_algorithms={})
+    transport = paramiko.Transport(visit.sock, packetizer_class=_Packets)
     visit.transport = transport
     transport.set_log_channel(_QUIET)
-    transport.banner_timeout = transport.handshake_timeout = visit.left()
+    transport.banner_timeout = visit.left()
     transport.auth_timeout = transport.channel_timeout = visit.left()
     options = transport.get_security_options()
     options.ciphers, options.digests = _CIPHERS, _MACS

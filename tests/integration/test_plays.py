@@ -155,7 +155,10 @@ apply(play, [folder / "inventory.yaml"], ["here"], folder / "runs", hosts=[HERE]
             time.sleep(0.1)
         victim.kill()
     assert left_of(here.folder), "ansible-playbook outlived its master"
+    sockets = next((here.folder / "runs").glob("*/s")).resolve()
+    assert sockets.is_dir()
     (name,) = sweep(here.folder / "runs")
+    assert not sockets.exists()
     assert "-try-" in name
     assert not left_of(here.folder)
     assert sweep(here.folder / "runs") == ()
@@ -217,6 +220,16 @@ else:
     print(json.dumps({**run.document(), "events": run.events_raw.decode()}))
 """
 
+# The collectors speak SSH by paramiko, which knows fewer algorithms than OpenSSH.
+_READER = """
+import sys
+import paramiko
+transport = paramiko.Transport((sys.argv[1], 22))
+transport.connect(username="emrread", pkey=paramiko.Ed25519Key.from_private_key_file(sys.argv[2]))
+assert transport.is_authenticated()
+transport.close()
+"""
+
 # Back to what the lab gave: the play's own files go, the SSH server reads what is left. A second hang-up signal while
 # sshd still starts anew would end it, so it is given a moment and is only sent when there is something to forget.
 _RESET = """
@@ -224,6 +237,7 @@ ls /etc/ssh/sshd_config.d/*.conf >/dev/null 2>&1 || exit 0
 rm -rf /etc/ssh/sshd_config.d/*emrctl* /etc/ssh/sshd_config.d/01-other.conf /etc/chrony/sources.d/emrctl.sources
 rm -f /etc/profile.d/emrctl-idle.sh /run/emrctl/*
 cp /usr/share/chrony/chrony.conf /etc/chrony/chrony.conf
+chronyc reload sources >/dev/null
 kill -HUP "$(cat /run/sshd.pid)"
 sleep 1
 """
@@ -299,6 +313,8 @@ def test_preview_changes_nothing_apply_changes_and_a_second_apply_finds_nothing_
         wanted = {"permitrootlogin no", "passwordauthentication no", "maxauthtries 4", "x11forwarding no"}
         assert wanted <= set(settings)
         assert plays.lab.ssh(address, "sudo -n true", key="play").returncode == 0, "the play's own account gets in"
+        reader = plays.lab.exec([sys.executable, "-W", "ignore", "-c", _READER, address, plays.lab.key("reader")])
+        assert reader.returncode == 0, f"the collectors' own client gets in: {reader.stderr}"
         assert "10.77.0.2" in plays.lab.inside(host, ["chronyc", "-n", "sources"]).stdout
         assert plays.lab.inside(host, ["ls", "/run/emrctl"]).stdout == "", "the guard is gone"
     assert "PRIVATE KEY" not in run["events"]

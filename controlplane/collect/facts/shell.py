@@ -51,7 +51,6 @@ nl='
 set -f
 exec 3>&1
 ask() {
-printf '%s begin %s\\n' "$M" "$1"
 r=$({ { timeout -k 1 @SECONDS@ sh -c "$2" </dev/null 2>&4; printf '\\n%s' "$?" >&4; } | head -c @BYTES@ \
 | sed 's/^/|/' >&3; } 4>&1)
 code=${r##*"$nl"}
@@ -92,8 +91,14 @@ def split_output(raw: bytes, facts: Sequence[Fact]) -> tuple[Reply, ...]:
 
     A fact without an end marker is garbled: the connection was cut, or the command never came to an end.
     """
-    sections, opened = _sections(raw, marker(facts))
-    return tuple(_reply(fact, sections.get(fact.name), fact.name in opened) for fact in facts)
+    sections = _sections(raw, marker(facts))
+    replies = []
+    broken = "the answer broke off in the middle"
+    for fact in facts:
+        replies.append(_reply(fact, sections.get(fact.name), broken))
+        if fact.name not in sections:
+            broken = "the connection ended before this question"
+    return tuple(replies)
 
 
 def is_whole(raw: bytes, facts: Sequence[Fact]) -> bool:
@@ -101,20 +106,16 @@ def is_whole(raw: bytes, facts: Sequence[Fact]) -> bool:
     return raw.rstrip(b"\n").endswith(f"\n{marker(facts)} done".encode())
 
 
-def _sections(raw: bytes, mark: str) -> tuple[dict[str, tuple[int, str, bytes]], set[str]]:
-    """Name -> (exit code, words of standard error, output), and the names that were begun."""
-    begin, end = f"{mark} begin ".encode(), f"{mark} end ".encode()
+def _sections(raw: bytes, mark: str) -> dict[str, tuple[int, str, bytes]]:
+    """Name -> (exit code, words of standard error, output) of every fact whose end marker came."""
+    end = f"{mark} end ".encode()
     sections: dict[str, tuple[int, str, bytes]] = {}
-    opened: set[str] = set()
     body: list[bytes] = []
     newline = b""  # an empty line without a bar says that the output ended with a newline
     for line in raw.split(b"\n"):
         if line.startswith(b"|"):
             body.append(line[1:])
             newline = b""
-        elif line.startswith(begin):
-            opened.add(line[len(begin) :].decode("ascii", "replace"))
-            body, newline = [], b""
         elif line.startswith(end):
             words = line[len(end) :].decode("utf-8", "replace").split(" ", 2)
             if len(words) >= 2 and words[1].isdecimal():
@@ -122,13 +123,12 @@ def _sections(raw: bytes, mark: str) -> tuple[dict[str, tuple[int, str, bytes]],
             body, newline = [], b""
         elif not line and body:
             newline = b"\n"
-    return sections, opened
+    return sections
 
 
-def _reply(fact: Fact, section: tuple[int, str, bytes] | None, opened: bool) -> Reply:
+def _reply(fact: Fact, section: tuple[int, str, bytes] | None, broken: str) -> Reply:
     if section is None:
-        words = "the answer broke off in the middle" if opened else "the connection ended before this question"
-        return Reply(fact.name, Outcome.GARBLED, fact.ask, b"", words)
+        return Reply(fact.name, Outcome.GARBLED, fact.ask, b"", broken)
     code, errors, output = section
     errors = "".join(c if c.isprintable() else "?" for c in errors).strip()
     if len(output) > OUTPUT_BYTES:
