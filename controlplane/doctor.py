@@ -62,7 +62,7 @@ def examine(around: Surroundings) -> tuple[Ailment, ...]:
     """Every examination, in the order in which one would mend what is ill."""
     packages = installed_packages(around.dpkg_status)
     return (
-        _python(sys.version_info[:2]),
+        _python(sys.version_info[:3]),
         _locked_libraries(around.repo / "requirements" / "base.lock"),
         *(_program(around, packages, wanted) for wanted in PROGRAMS),
         _restic(around, packages),
@@ -85,7 +85,7 @@ def _python(version: tuple[int, ...]) -> Ailment:
     low, high = (".".join(map(str, bound)) for bound in PYTHONS)
     return Ailment(
         "python",
-        PYTHONS[0] <= tuple(version) <= PYTHONS[1],
+        PYTHONS[0] <= tuple(version[:2]) <= PYTHONS[1],
         Words("toàn bộ phần mềm", "everything"),
         ".".join(map(str, version)),
         Words(
@@ -170,8 +170,8 @@ PROGRAMS = (
     Wanted("git", "git", Words("lấy và cập nhật phần mềm", "getting and updating the software")),
     Wanted("ansible-playbook", "", Words("xem trước và áp dụng playbook", "previewing and applying playbooks")),
     Wanted("chromium", "chromium", Words("kiểm thử giao diện", "the browser tests"), optional=True),
-    Wanted("sshd", "openssh-server", Words("phòng thử", "the lab"), optional=True),
-    Wanted("snmpd", "snmpd", Words("phòng thử", "the lab"), optional=True),
+    Wanted("sshd", "openssh-server", Words("kiểm thử qua SSH", "the tests over SSH"), optional=True),
+    Wanted("snmpd", "snmpd", Words("kiểm thử qua SNMP", "the tests over SNMP"), optional=True),
 )
 
 
@@ -200,7 +200,7 @@ def _find(around: Surroundings, program: str) -> str | None:
 def _program(around: Surroundings, packages: Mapping[str, str], wanted: Wanted) -> Ailment:
     place = _find(around, wanted.program)
     version = packages.get(wanted.package)
-    found = place or "missing"
+    found = place or f"{wanted.program} missing"
     if place and version:
         found = f"{place} ({wanted.package} {version})"
     if wanted.package:
@@ -222,7 +222,7 @@ def _restic(around: Surroundings, packages: Mapping[str, str]) -> Ailment:
     place = _find(around, "restic")
     version = packages.get("restic", "") if place == "/usr/bin/restic" or around.programs is not None else ""
     if place is None:
-        found = "missing"
+        found = "restic missing"
     else:
         found = f"{place} {version}".strip() if version else f"{place}, version not known to dpkg"
     wish = ".".join(map(str, RESTIC_FROM))

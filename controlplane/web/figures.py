@@ -84,7 +84,8 @@ def trend(points: Sequence[TrendPoint]) -> Trend | None:
         return None
     begins = points[0].at
     length = max(1.0, (points[-1].at - begins).total_seconds())
-    top = max(5, *(max(p.met, p.not_met) for p in points))
+    most = max(max(p.met, p.not_met) for p in points)
+    top = max(5, most + 1 + most // 8)  # the highest point stays clear of the edge
     pad = 6
 
     def place(point: TrendPoint, value: int) -> tuple[float, float]:

@@ -31,7 +31,7 @@ def scrape(request: Request) -> Response:
     """The metrics as text, or as OpenMetrics for who asks for it."""
     try:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    except ValueError:  # an Accept header that is none
+    except (ValueError, TypeError):  # an Accept header with a version that is none
         encode, content_type = choose_encoder("")
     return Response(encode(request.app.state.metrics), headers={"Content-Type": content_type})
 

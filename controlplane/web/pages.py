@@ -7,7 +7,6 @@ import json
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
@@ -22,7 +21,7 @@ from starlette.background import BackgroundTask
 
 from controlplane import __version__
 from controlplane.bootstrap import Plane
-from controlplane.domain.model import Outcome
+from controlplane.domain.model import Catalog
 from controlplane.reports.weekly import IsoWeek, WeekError
 from controlplane.store.accounts import ROLES, SHORTEST_PASSWORD, AccountError, Session
 from controlplane.store.archive import BusyError
@@ -163,11 +162,13 @@ Form = Annotated[Fields, Depends(form_fields)]
 def overview(face: Dated) -> Response:
     """The director's screen."""
     screen = face.plane.overview(face.as_of)
+    judgement = face.plane.judgement(face.as_of)
     aimed = [view for view in screen.groups if view.target]
     return show(
         face,
         "overview.html",
         screen=screen,
+        judgement=judgement,
         aimed=aimed,
         others=[view for view in screen.groups if not view.target],
         reached=sum(1 for view in aimed if view.gap == 0),
@@ -177,19 +178,27 @@ def overview(face: Dated) -> Response:
         segments=figures.bar(screen.counts),
         trend=figures.trend(screen.trend),
         ladder=figures.ladder,
+        today=queries.today_of(face.plane),
     )
 
 
 def criteria(face: Dated) -> Response:
     """Every criterion, with filters."""
     query = face.request.query_params
-    rows = queries.criterion_rows(face.plane.judgement(face.as_of))
+    judgement = face.plane.judgement(face.as_of)
+    rows = queries.criterion_rows(judgement)
     asked = {name: query.get(name, "").strip() for name in queries.FILTERS}
     found = queries.filter_rows(rows, asked)
     part = queries.Part.of(found, query.get("page"))
     counts = Counter(str(row.score.verdict) for row in found)
     return show(
-        face, "criteria.html", part=part, asked=asked, choices=queries.choices(rows), segments=figures.bar(counts)
+        face,
+        "criteria.html",
+        part=part,
+        asked=asked,
+        choices=queries.choices(rows),
+        segments=figures.bar(counts),
+        judgement=judgement,
     )
 
 
@@ -200,8 +209,8 @@ def criterion(face: Dated, criterion: str) -> Response:
     except KeyError:
         raise RequestError(404, "no_criterion", criterion=criterion[:80]) from None
     group = next(g for g in story.framework.groups if g.id == story.criterion.group)
-    assets = face.plane.judgement(face.as_of).assets
-    return show(face, "criterion.html", story=story, group=group, assets=assets)
+    judgement = face.plane.judgement(face.as_of)
+    return show(face, "criterion.html", story=story, group=group, judgement=judgement, gathered=queries.gathered)
 
 
 def assets(face: Plain) -> Response:
@@ -242,17 +251,17 @@ def round_(face: Plain, round_id: str) -> Response:
     """One round and what moved since the one before."""
     story = queries.round_story(face.plane, round_id)
     judgement = face.plane.judgement()
-    titles = {c.id: c.title for f in judgement.catalog.frameworks.values() for c in f.criteria}
-    ladders = {(f.id, g.id): g for f in judgement.catalog.frameworks.values() for g in f.groups}
-    return show(
-        face,
-        "round.html",
-        story=story,
-        titles=titles,
-        checks=judgement.catalog.checks,
-        ladders=ladders,
-        failed=[look for look in story.looks if look["outcome"] != Outcome.ANSWERED],
-    )
+    return show(face, "round.html", story=story, **_names(judgement.catalog))
+
+
+def _names(catalog: Catalog) -> dict[str, Any]:
+    """What a list of moves needs to name criteria, checks and levels."""
+    frameworks = catalog.frameworks.values()
+    return {
+        "titles": {c.id: c.title for f in frameworks for c in f.criteria},
+        "ladders": {(f.id, g.id): g for f in frameworks for g in f.groups},
+        "checks": catalog.checks,
+    }
 
 
 def runs(face: Plain) -> Response:
@@ -264,38 +273,15 @@ def runs(face: Plain) -> Response:
 def run(face: Plain, run_id: str) -> Response:
     """The change dossier of one run."""
     found = queries.run_of(face.plane, run_id)
-    body = _mapping(found.get("body"))
-    done = _mapping(body.get("run"))
-    tasks = done.get("tasks") or ()
-    moved = _changing(done)
-    known = {"id", "mode", "play", "run", "preview", "difference", "rounds", "error"}
     judgement = face.plane.judgement()
     return show(
         face,
         "run.html",
         run=found,
-        body=body,
-        done=done,
-        moved=moved,
-        quiet=len(tasks) - len(moved),
-        rehearsed=_changing(_mapping(body.get("preview"))),
-        titles={c.id: c.title for f in judgement.catalog.frameworks.values() for c in f.criteria},
-        checks=judgement.catalog.checks,
-        difference=body.get("difference") if isinstance(body.get("difference"), Mapping) else None,
-        rest={key: value for key, value in body.items() if key not in known},
+        dossier=queries.dossier_of(found.get("body")),
+        **_names(judgement.catalog),
         play=face.plane.plays.get(found["play"]),
     )
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    """What was kept, if it is a mapping: a dossier of another version is shown as far as it is understood."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def _changing(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The tasks of a run that moved something, would move it, or failed."""
-    tasks = [task for task in run.get("tasks") or () if isinstance(task, Mapping)]
-    return [task for task in tasks if task.get("status") not in ("ok", "skipped") or task.get("diff")]
 
 
 def raw(face: Plain, sha256: str) -> Response:
@@ -325,8 +311,9 @@ def _indented(text: str) -> str:
 
 def link_download(face: Face, what: str, **figures_: Any) -> None:
     """Say in the chain who took what away."""
-    now = face.plane.clock()
-    face.plane.archive.append("download", {"what": what, "at": now, **access.who(face.request), **figures_}, now)
+    archive, now = face.plane.archive, face.plane.clock()
+    with archive.lock("download", wait=True):  # two downloads at once are two links, one after the other
+        archive.append("download", {"what": what, "at": now, **access.who(face.request), **figures_}, now)
 
 
 def raw_bytes(face: Plain, sha256: str) -> Response:

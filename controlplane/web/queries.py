@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from controlplane.bootstrap import Judgement, Plane
 from controlplane.domain.compare import Difference, compare
+from controlplane.domain.explain import FindingProof
 from controlplane.domain.model import (
     Asset,
     Criterion,
@@ -32,6 +33,7 @@ FIRST_DAY = date(2000, 1, 1)
 ROUND_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 CHUNK = 100
+KINDS = ("controlplane", "server", "nas", "firewall", "switch", "ups", "service", "workstation", "printer")
 
 T = TypeVar("T")
 
@@ -144,6 +146,25 @@ def _speaks_of(row: CriterionRow, text: str) -> bool:
     return all(word in hay for word in text.casefold().split())
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """Findings of one check that say the same for the same reason and rest on nothing seen; or a single one."""
+
+    first: FindingProof
+    assets: tuple[str, ...]
+
+
+def gathered(proofs: Iterable[FindingProof]) -> list[Gathered]:
+    """The findings of a check with those that nothing was seen for put together, in their order."""
+    groups: dict[Any, list[FindingProof]] = {}
+    for number, proof in enumerate(proofs):
+        f = proof.finding
+        alone = proof.observation is not None
+        key = number if alone else (f.verdict, f.reason.code, repr(sorted(f.reason.figures.items())))
+        groups.setdefault(key, []).append(proof)
+    return [Gathered(group[0], tuple(p.finding.asset for p in group)) for group in groups.values()]
+
+
 # -------------------------------------------------------------------------------------------------- assets
 
 
@@ -188,8 +209,7 @@ def asset_rows(plane: Plane, judgement: Judgement) -> list[AssetRow]:
     rows = [
         _asset_row(asset, looks.get(asset.name, []), counts.get(asset.name, {})) for asset in judgement.assets.values()
     ]
-    order = list(dict.fromkeys(("server", "nas", "firewall", "switch", "ups", "service", "workstation", "printer")))
-    return sorted(rows, key=lambda r: (order.index(r.kind) if r.kind in order else len(order), r.name))
+    return sorted(rows, key=lambda r: (KINDS.index(r.kind) if r.kind in KINDS else len(KINDS), r.name))
 
 
 def _asset_row(asset: Asset, looks: Sequence[LastLook], findings: Mapping[str, int]) -> AssetRow:
@@ -290,6 +310,63 @@ def run_of(plane: Plane, run_id: str) -> dict[str, Any]:
     if run is None:
         raise RequestError(404, "no_run", run=run_id[:80])
     return run
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """A kept dossier as far as it is understood; what another version wrote beside it is in ``rest``."""
+
+    about: Mapping[str, Any]  # the run without its tasks
+    recap: Mapping[str, Mapping[str, Any]]
+    moved: Sequence[Mapping[str, Any]]  # tasks that changed something, would change it, or failed
+    quiet: int
+    rehearsed: Sequence[Mapping[str, Any]]  # the same of the preview before an apply
+    difference: Mapping[str, Any] | None
+    rounds: Sequence[str]
+    error: Mapping[str, Any]
+    rest: Mapping[str, Any]
+
+
+UNDERSTOOD = frozenset({"id", "mode", "play", "run", "preview", "difference", "rounds", "error"})
+MOVES = frozenset({"catalog_changed", "levels", "criteria", "findings", "met_before", "met_after"})
+
+
+def dossier_of(body: Any) -> Dossier:
+    """A dossier from its kept body; it never fails, whatever the body is."""
+    body = _mapping(body)
+    done, difference = _mapping(body.get("run")), _mapping(body.get("difference"))
+    moved = _moved(done)
+    return Dossier(
+        about=done,
+        recap={host: tally for host, tally in _mapping(done.get("recap")).items() if isinstance(tally, Mapping)},
+        moved=moved,
+        quiet=len(_list(done.get("tasks"))) - len(moved),
+        rehearsed=_moved(_mapping(body.get("preview"))),
+        difference=difference if set(difference) >= MOVES else None,
+        rounds=[id_ for id_ in _list(body.get("rounds")) if isinstance(id_, str)],
+        error=_mapping(body.get("error")),
+        rest={key: value for key, value in body.items() if key not in UNDERSTOOD},
+    )
+
+
+def _moved(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Tasks with every key a page reads, without those that found things right."""
+    empty = {"host": "", "task": "", "status": "", "message": "", "ignored": False}
+    sides = {"name": "", "before": "", "after": ""}
+    tasks: list[Mapping[str, Any]] = []
+    for task in _list(run.get("tasks")):
+        if isinstance(task, Mapping) and (task.get("status") not in ("ok", "skipped") or task.get("diff")):
+            diff = [sides | dict(part) for part in _list(task.get("diff")) if isinstance(part, Mapping)]
+            tasks.append({**empty, **task, "diff": diff})
+    return tasks
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
 
 
 def raw_of(plane: Plane, sha256: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from controlplane import texts
-from controlplane.domain.model import Check, Reason, Words
+from controlplane.domain.model import Asset, Check, Reason, Words
 
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 LONGEST_VALUE = 400
@@ -47,6 +47,20 @@ class Tongue:
         """Why, in one sentence that begins with a capital."""
         text = texts.reason(self.say, reason.code, reason.figures)
         return text[:1].upper() + text[1:]
+
+    def because(self, reason: Reason, checks: Mapping[str, Check], assets: Mapping[str, Asset]) -> str:
+        """Why a criterion has its word, with the check and the asset named as people know them."""
+        check, asset = checks.get(str(reason.figures.get("check"))), assets.get(str(reason.figures.get("asset")))
+        if reason.code != "findings" or check is None or asset is None:
+            return self.reason(reason)
+        return self.w(
+            "because",
+            verdict=self.known("verdict", str(reason.figures.get("verdict"))),
+            count=reason.figures.get("count"),
+            of=reason.figures.get("of"),
+            asset=self.words(asset.title),
+            check=self.words(check.title),
+        )
 
     def known(self, prefix: str, code: str) -> str:
         """The text ``prefix.code``, or the code itself where the texts have none: a newer record stays readable."""
@@ -154,6 +168,10 @@ class Tongue:
             return self.say("level.below", lowest=lowest[:1].lower() + lowest[1:])
         key = f"level.{level}"
         return self.say(key) if texts.has(key) else self.say("level.number", level=level)
+
+    def clause(self, clause: str) -> str:
+        """A clause of the law; the data's ``l2 4.5.1`` (in the set of level 2) is said in words."""
+        return re.sub(r"\bl([1-9]) ", lambda m: self.say("level.number", level=m[1]) + ": ", clause)
 
     def rule(self, check: Check) -> str:
         """The rule of a check in words: what is measured and what it must be."""

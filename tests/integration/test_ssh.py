@@ -114,6 +114,8 @@ def no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     left = set(threading.enumerate()) - before
+    for thread in left:
+        thread.join(0.5)  # one that was told to end may need a moment
     assert [str(thread) for thread in left if thread.is_alive()] == []
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -147,3 +148,38 @@ def test_deep_json_is_refused() -> None:
     for name in ("disk.devices", "disk.encryption", "net.gateway"):
         with pytest.raises(ValueError, match=r"deep|list|table"):
             FACTS[name].reader("[" * 100_000)
+
+
+CHECKS = [
+    check
+    for path in sorted((RECORDED.parents[1] / "checks").glob("*.yaml"))
+    for check in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("checks") or ()
+    if check["fact"] in {fact.name for fact in SHELL_FACTS}
+]
+
+
+def rows_of(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: str(check["id"]))
+def test_a_check_on_linux_names_a_figure_that_hosts_really_give(check: dict[str, Any]) -> None:
+    """The figure and the keys of the examples stand in recorded values, and the figure has the type that is tested."""
+    recorded = [case(path)["value"] for path in (RECORDED / check["fact"]).glob("*.json")]
+    rows = [row for value in recorded for row in rows_of(value) if isinstance(row, dict)]
+    if "of" in check:
+        top = check["of"].split(".")[0]
+        assert any(top in row for row in rows), f"no recording of {check['fact']} gives {check['of']}"
+        figures = [row[top] for row in rows if row.get(top) is not None]
+        test, bound = next(iter(check["expect"].items()))
+        if figures and test in ("equals", "at_most", "at_least") and "." not in check["of"]:
+            assert isinstance(figures[0], bool) == isinstance(bound, bool)
+    known = {key for row in rows for key in row}
+    used = {
+        key for kind in check["examples"].values() for value in kind for row in rows_of(value) for key in keys_of(row)
+    }
+    assert used <= known
+
+
+def keys_of(row: Any) -> set[str]:
+    return set(row) if isinstance(row, dict) else set()

@@ -1,0 +1,941 @@
+"""Whole requests against a real store with real rounds: who may do what, one error shape, what leaks and breaks."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from argon2 import PasswordHasher
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from controlplane import texts
+from controlplane.bootstrap import Plane, init_store
+from controlplane.domain.model import Verdict
+from controlplane.settings import Settings
+from controlplane.store.accounts import ROLES, Accounts
+from controlplane.web.access import ANONYMOUS, API, LOOPBACK, TABLE
+from controlplane.web.app import LARGEST_BODY_BYTES, SECURITY_HEADERS, make_app
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # starlette announces a successor of httpx; ours is the one that is locked
+    from fastapi.testclient import TestClient
+
+HOME = Path(__file__).resolve().parents[2]
+CANARY = "<script>alert('canary')</script>\"'&"
+SECRET = "canary-secret-3f9a-khong-duoc-lo"
+PASSWORD = "mot cau dai de nho"
+PROGRAMS = ("/api/", "/metrics", "/healthz")
+HOST = "http://emr.example"
+
+
+class Clock:
+    """The house's clock, which a test may move."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        from controlplane.bootstrap import utc_now  # noqa: PLC0415  # the real clock stays the source
+
+        return utc_now() + self.ahead
+
+
+@pytest.fixture(scope="module")
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Plane:
+    """A store with two real local rounds and an inventory whose titles try to break out of a page."""
+    data = tmp_path_factory.mktemp("web")
+    extra = data / "extra.yaml"
+    host = {"emr_kind": "workstation", "emr_title_vi": f"Máy {CANARY}", "emr_title_en": f"PC {CANARY}"}
+    more = {"emr_department": CANARY, "emr_transports": ["ssh"], "ward_note": SECRET}
+    extra.write_text(yaml.safe_dump({"all": {"children": {"workstations": {"hosts": {"pc-canary": host | more}}}}}))
+    plane = init_store(Settings(home=_home(data / "home"), data_dir=data, inventory=[extra]), clock)
+    (data / "secrets" / "canary").write_text(f"community = {SECRET}\n")
+    plane.accounts = Accounts(plane.archive.engine, PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    for role in ROLES:
+        plane.accounts.add(f"t-{role}", role, PASSWORD, plane.clock())
+    plane.make_round()
+    plane.make_round(["controlplane-01"])
+    plane.archive.open_run("20261101T000000Z-aaaaaa", plane.clock(), "time-ssh", "apply", ["controlplane-01"])
+    plane.archive.close_run("20261101T000000Z-aaaaaa", plane.clock(), "successful", _dossier())
+    return plane
+
+
+def _home(home: Path) -> Path:
+    """The rules of the house, and one check of this very machine that stands whatever the others become."""
+    shutil.copytree(HOME / "checks", home / "checks")
+    for name in ("playbooks", "inventory"):
+        (home / name).symlink_to(HOME / name)
+    title = {"vi": "Máy này có tên hệ điều hành", "en": "This machine has a named system"}
+    check = {"id": "web-test.system-named", "title": title, "fact": "os.release", "role": "controlplane", "of": "id"}
+    check |= {"expect": {"matches": "^[a-z]+$"}, "fresh_within": "26h", "severity": "low", "fix": title}
+    check |= {"serves": ["tcvn14423.sw.inventory"], "examples": {"met": [{"id": "debian"}], "not_met": [{"id": "?"}]}}
+    (home / "checks" / "web-test.yaml").write_text(yaml.safe_dump({"checks": [check]}, allow_unicode=True))
+    return home
+
+
+def _dossier() -> dict[str, Any]:
+    diff = {"name": "/etc/ssh/sshd_config.d/10-emrctl.conf", "before": f"a {CANARY}", "after": "PermitRootLogin no"}
+    task = {"host": "controlplane-01", "task": "SSH", "action": "template", "status": "changed", "diff": [diff]}
+    quiet = {"host": "controlplane-01", "task": "other", "action": "file", "status": "ok", "diff": []}
+    move = {"criterion": "tcvn14423.none", "before": "not_met", "after": "met"}
+    difference = {"catalog_changed": False, "levels": [], "criteria": [move], "findings": []}
+    difference |= {"met_before": 1, "met_after": 2}
+    run = {"state": "successful", "tasks": [task, quiet], "recap": {"controlplane-01": {"ok": 1, "changed": 1}}}
+    return {"mode": "apply", "run": run, "preview": run, "difference": difference, "rounds": [], "later": {"a": [1]}}
+
+
+@pytest.fixture(scope="module")
+def app(plane: Plane) -> FastAPI:
+    return make_app(plane)
+
+
+def client_of(app: FastAPI, role: str = ANONYMOUS, password: str = PASSWORD, name: str = "") -> TestClient:
+    """A browser, logged in as ``role`` through the form."""
+    here = ("127.0.0.1", 50000) if role == LOOPBACK else ("192.0.2.7", 50000)
+    base = "http://127.0.0.1:8080" if role == LOOPBACK else HOST
+    client = TestClient(app, base_url=base, follow_redirects=False, client=here)
+    if role not in (ANONYMOUS, LOOPBACK):
+        answer = log_in(client, name or f"t-{role}", password)
+        assert answer.status_code == 303, answer.text
+    return client
+
+
+def log_in(client: TestClient, name: str, password: str) -> Any:
+    token = token_of(client.get("/login").text)
+    return client.post("/login", data={"csrf": token, "name": name, "password": password, "next": "/criteria"})
+
+
+def token_of(html: str) -> str:
+    found = re.search(r'name="csrf" value="([^"]+)"', html)
+    assert found, html[:500]
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def clients(app: FastAPI) -> Mapping[str, TestClient]:
+    return {role: client_of(app, role) for role in (*ROLES, ANONYMOUS, LOOPBACK)}
+
+
+@pytest.fixture(scope="module")
+def examples(plane: Plane) -> Mapping[str, str]:
+    """A real value for every part of a path."""
+    observation = next(s.answer for s in plane.archive.state().values() if s.answer and s.answer.raw_digest)
+    criterion = next(f for f in plane.catalog.frameworks.values()).criteria[0].id
+    return {
+        "criterion": next((c for check in plane.catalog.checks.values() for c in check.serves), criterion),
+        "name": "controlplane-01",
+        "round_id": plane.archive.rounds(1)[0].id,
+        "run_id": "20261101T000000Z-aaaaaa",
+        "sha256": str(observation.raw_digest),
+    }
+
+
+def address(path: str, examples: Mapping[str, str]) -> str:
+    if path == "/static/{name}":
+        return "/static/emr.css"
+    filled = re.sub(r"\{(\w+)\}", lambda m: examples[m[1]], path)
+    return filled + "?week=2026-W47" if path.endswith("weekly.docx") else filled
+
+
+# --------------------------------------------------------------------------------------------- who may what
+
+
+def test_every_route_stands_in_the_table(app: FastAPI) -> None:
+    routes = set()
+    for route in app.routes:
+        assert isinstance(route, APIRoute), f"{route} is no route of ours"
+        routes |= {(method, route.path) for method in route.methods}
+    assert routes == set(TABLE)
+
+
+@pytest.mark.parametrize("role", [*ROLES, ANONYMOUS, LOOPBACK])
+@pytest.mark.parametrize(("method", "path"), sorted(TABLE))
+def test_every_route_for_every_role(
+    clients: Mapping[str, TestClient], examples: Mapping[str, str], method: str, path: str, role: str
+) -> None:
+    client, url = clients[role], address(path, examples)
+    if method == "POST":  # an empty form: who may is stopped by the missing token, everybody else before it
+        answer = client.post(url)
+        code = error_code(answer)
+        assert answer.status_code in (401, 403)
+        assert (code == "bad_token") == (role in TABLE[method, path]), (role, code)
+        return
+    answer = client.get(url)
+    if role in TABLE[method, path]:
+        assert answer.status_code == 200, answer.text[:600]
+    elif role in (ANONYMOUS, LOOPBACK) and not path.startswith(PROGRAMS):
+        assert answer.status_code == 303
+        assert answer.headers["location"].startswith("/login?next=%2F")
+    else:
+        assert answer.status_code == (401 if role in (ANONYMOUS, LOOPBACK) else 403)
+
+
+def error_code(answer: Any) -> str:
+    """The code of an error, of JSON or of a page."""
+    if "json" in answer.headers["content-type"]:
+        return str(answer.json()["error"]["code"])
+    known = {texts.words("vi")[key]: key.rsplit(".", 1)[1] for key in texts.words("vi") if key.startswith("web.error.")}
+    found = re.search(r"<h1>([^<]+)</h1>", answer.text)
+    return known.get(found[1], "forbidden") if found else ""
+
+
+def test_metrics_are_for_this_machine_only(app: FastAPI) -> None:
+    near = client_of(app, LOOPBACK)
+    assert near.get("/metrics").status_code == 200
+    for header in ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via"):
+        assert near.get("/metrics", headers={header: "127.0.0.1"}).status_code == 401
+    assert near.get("/metrics", headers={"Host": "rebound.example"}).status_code == 401
+    far = client_of(app)
+    assert far.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 401
+
+
+# ------------------------------------------------------------------------------------------- log-in and out
+
+
+def test_a_wrong_password_and_an_unknown_name_are_told_apart_by_nobody(app: FastAPI) -> None:
+    client = client_of(app)
+    wrong = log_in(client, "t-director", "sai mat khau roi")
+    unknown = log_in(client, "nobody-here", "sai mat khau roi")
+    assert wrong.status_code == unknown.status_code == 401
+    assert texts.say("vi", "account.wrong") in wrong.text
+    assert texts.say("vi", "account.wrong") in unknown.text
+    assert "emr_session" not in str(client.cookies)
+
+
+def test_five_wrong_passwords_lock_the_account_and_time_opens_it(app: FastAPI, plane: Plane, clock: Clock) -> None:
+    plane.accounts.add("locked-one", "auditor", PASSWORD, plane.clock())
+    client = client_of(app)
+    assert [log_in(client, "locked-one", "sai mat khau").status_code for _ in range(5)] == [401] * 5
+    answer = log_in(client, "locked-one", PASSWORD)
+    assert answer.status_code == 429
+    assert texts.say("vi", "account.locked", minutes=15) in answer.text
+    clock.ahead = timedelta(minutes=16)
+    try:
+        assert log_in(client, "locked-one", PASSWORD).status_code == 303
+    finally:
+        clock.ahead = timedelta()
+
+
+def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites(app: FastAPI) -> None:
+    client = client_of(app)
+    answer = log_in(client, "t-director", PASSWORD)
+    cookie = next(c for c in answer.headers.get_list("set-cookie") if c.startswith("emr_session="))
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert "Path=/" in cookie
+    assert answer.headers["location"] == "/criteria"
+
+
+def test_over_https_the_cookie_is_bound_to_the_host(plane: Plane) -> None:
+    settings = plane.settings.model_copy(update={"cookie_secure": True})
+    app = make_app(Plane(settings, plane.archive, plane.accounts, plane.clock))
+    with TestClient(app, base_url="https://emr.example", follow_redirects=False) as client:
+        answer = log_in(client, "t-director", PASSWORD)
+        cookie = next(c for c in answer.headers.get_list("set-cookie") if c.startswith("__Host-emr_session="))
+        assert "Secure" in cookie
+        assert "Domain" not in cookie
+        assert client.get("/").status_code == 200
+
+
+def test_a_one_time_password_opens_nothing_but_the_change_of_it(app: FastAPI, plane: Plane) -> None:
+    plane.accounts.add("newcomer", "engineer", PASSWORD, plane.clock())
+    once = plane.accounts.one_time_password("newcomer")
+    client = client_of(app, "engineer", once, "newcomer")
+    assert client.get("/").headers["location"] == "/password"
+    assert client.get(f"{API}/overview").json()["error"]["code"] == "must_change"
+    page = client.get("/password")
+    token = token_of(page.text)
+    assert 'name="old"' not in page.text
+    for new, again in (("short", "short"), ("mot cau rat dai", "mot cau khac han"), ("newcomer-1234", "newcomer-1234")):
+        assert client.post("/password", data={"csrf": token, "new": new, "again": again}).status_code == 400
+    assert client.get("/assets").headers["location"] == "/password"
+    done = client.post("/password", data={"csrf": token, "new": "mot cau moi rat dai", "again": "mot cau moi rat dai"})
+    assert done.status_code == 303
+    assert client.get("/").status_code == 200
+    assert log_in(client_of(app), "newcomer", once).status_code == 401
+
+
+def test_changing_a_password_needs_the_old_one_and_ends_other_sessions(app: FastAPI, plane: Plane) -> None:
+    plane.accounts.add("changer", "director", PASSWORD, plane.clock())
+    first, second = (client_of(app, "director", name="changer") for _ in range(2))
+    token = token_of(first.get("/password").text)
+    form = {"csrf": token, "old": "khong phai mat khau", "new": "cau moi de nho hon", "again": "cau moi de nho hon"}
+    refused = first.post("/password", data=form)
+    assert refused.status_code == 400
+    assert texts.say("vi", "web.password.old_wrong") in refused.text
+    assert first.post("/password", data=form | {"old": PASSWORD}).status_code == 303
+    assert first.get("/").status_code == 200
+    assert second.get("/").status_code == 303
+
+
+def test_logging_out_ends_the_session_for_good(app: FastAPI) -> None:
+    client = client_of(app, "director")
+    cookie = client.cookies["emr_session"]
+    token = token_of(client.get("/").text)
+    assert client.post("/logout", data={"csrf": token}).headers["location"] == "/login?done=1"
+    client.cookies.set("emr_session", cookie)
+    assert client.get("/").status_code == 303
+
+
+def test_a_session_ends_with_its_hours(app: FastAPI, clock: Clock) -> None:
+    client = client_of(app, "director")
+    clock.ahead = timedelta(hours=13)
+    try:
+        assert client.get("/").status_code == 303
+    finally:
+        clock.ahead = timedelta()
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", "é" * 32])
+def test_a_form_without_its_token_does_nothing(app: FastAPI, plane: Plane, token: str | None) -> None:
+    client = client_of(app, "admin")
+    form = {"name": "forged", "role": "admin"} | ({} if token is None else {"csrf": token})
+    answer = client.post("/accounts/add", data=form)
+    assert answer.status_code == 403
+    assert texts.say("vi", "web.error.bad_token") in answer.text
+    assert plane.accounts.find("forged") is None
+
+
+def test_a_token_of_another_session_is_worth_nothing(app: FastAPI) -> None:
+    mine, theirs = client_of(app, "admin"), client_of(app, "director")
+    token = token_of(theirs.get("/").text)
+    assert mine.post("/logout", data={"csrf": token}).status_code == 403
+    assert mine.get("/").status_code == 200
+
+
+def test_a_log_in_form_needs_the_cookie_that_came_with_it(app: FastAPI) -> None:
+    token = token_of(client_of(app).get("/login").text)
+    form = {"csrf": token, "name": "t-director", "password": PASSWORD}
+    assert client_of(app).post("/login", data=form).status_code == 403
+
+
+# ----------------------------------------------------------------------------------------------- accounts
+
+
+def test_the_administrator_adds_resets_and_revokes(app: FastAPI, plane: Plane) -> None:
+    client = client_of(app, "admin")
+    token = token_of(client.get("/accounts").text)
+    added = client.post("/accounts/add", data={"csrf": token, "name": "khoa-duoc", "role": "department"})
+    once = re.search(r'<code class="password">([^<]+)</code>', added.text)
+    assert once
+    assert once[1] not in client.get("/accounts").text
+    theirs = client_of(app, "department", once[1], "khoa-duoc")
+    assert theirs.get("/password").status_code == 200
+    reset = client.post("/accounts/reset", data={"csrf": token, "name": "khoa-duoc"})
+    assert 'class="password"' in reset.text
+    assert theirs.get("/password").status_code == 303
+    again = re.search(r'<code class="password">([^<]+)</code>', reset.text)
+    assert again
+    revoked = client.post("/accounts/revoke", data={"csrf": token, "name": "khoa-duoc"})
+    assert 'class="password"' not in revoked.text
+    assert log_in(client_of(app), "khoa-duoc", again[1]).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("action", "form"),
+    [
+        ("add", {"name": "Tên Sai", "role": "admin"}),
+        ("add", {"name": "fine", "role": "emperor"}),
+        ("add", {"name": "t-admin", "role": "admin"}),
+        ("add", {}),
+        ("reset", {"name": "not-there"}),
+        ("reset", {"name": CANARY}),
+        ("revoke", {"name": "not-there"}),
+        ("revoke", {"name": "t-admin"}),
+    ],
+)
+def test_a_bad_request_about_an_account_gets_a_sentence(app: FastAPI, action: str, form: dict[str, str]) -> None:
+    client = client_of(app, "admin")
+    token = token_of(client.get("/accounts").text)
+    answer = client.post(f"/accounts/{action}", data=form | {"csrf": token})
+    assert answer.status_code == 400
+    assert 'role="alert"' in answer.text
+    assert "<script" not in answer.text
+
+
+# ------------------------------------------------------------------------------------------- one error shape
+
+
+BAD = (
+    ("/nothing-here", 404),
+    ("/criteria/not.a.criterion", 404),
+    ("/criteria?verdict=maybe", 400),
+    ("/criteria?framework=<script>", 400),
+    ("/criteria?page=0", 400),
+    ("/criteria?page=999999", 400),
+    ("/criteria?page=two", 400),
+    ("/criteria?q=" + "a" * 201, 400),
+    ("/criteria?q=" + "a" * 5000, 414),
+    ("/?as_of=yesterday", 400),
+    ("/?as_of=2026-02-30", 400),
+    ("/?as_of=2999-01-01", 400),
+    ("/?as_of=0001-01-01", 400),
+    ("/?as_of=20261122", 400),
+    ("/assets?kind=toaster", 400),
+    ("/assets/not-there", 404),
+    ("/assets/..%2f..%2fetc%2fpasswd", 404),
+    ("/assets/controlplane-01?fact=no.fact", 404),
+    ("/rounds/not-there", 404),
+    ("/rounds/%00", 404),
+    ("/runs/not-there", 404),
+    ("/raw/" + "0" * 64, 404),
+    ("/raw/" + "g" * 64, 400),
+    ("/raw/abc", 400),
+    ("/raw/..%2f..%2fetc%2fpasswd", 404),
+    ("/raw/" + "A" * 64, 400),
+    ("/reports/weekly.docx?week=2026-W54", 400),
+    ("/reports/weekly.docx?week=nonsense", 400),
+    ("/reports/weekly.docx", 400),
+    ("/static/../app.py", 404),
+    ("/static/..%2fapp.py", 404),
+    ("/static/pages.py", 404),
+)
+
+
+@pytest.mark.parametrize(("url", "status"), BAD)
+def test_a_bad_request_gets_a_page_with_a_sentence(clients: Mapping[str, TestClient], url: str, status: int) -> None:
+    answer = clients["admin"].get(url)
+    assert answer.status_code == status, answer.text[:400]
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "<script" not in answer.text
+    assert "Traceback" not in answer.text
+    assert '<html lang="vi">' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "code"),
+    [
+        (f"{API}/nothing", 404, "not_found"),
+        (f"{API}/criteria/nothing", 404, "no_criterion"),
+        (f"{API}/criteria?verdict=maybe", 400, "bad_filter"),
+        (f"{API}/criteria?page=0", 400, "bad_page"),
+        (f"{API}/overview?as_of=never", 400, "bad_date"),
+        (f"{API}/overview?blockers=many", 400, "bad_field"),
+        (f"{API}/overview?blockers=-1", 400, "bad_field"),
+        (f"{API}/assets/nothing", 404, "no_asset"),
+        (f"{API}/rounds/nothing", 404, "no_round"),
+        (f"{API}/runs/nothing", 404, "no_run"),
+        (f"{API}/raw/" + "0" * 64, 404, "no_raw"),
+        (f"{API}/raw/xyz", 400, "bad_digest"),
+        (f"{API}/overview?a=" + "a" * 5000, 414, "long_query"),
+    ],
+)
+def test_a_bad_request_to_the_api_gets_the_one_shape(
+    clients: Mapping[str, TestClient], url: str, status: int, code: str
+) -> None:
+    answer = clients["admin"].get(url)
+    assert answer.status_code == status
+    body = answer.json()
+    assert set(body) == {"ok", "error"}
+    assert body["ok"] is False
+    assert set(body["error"]) == {"code", "message"}
+    assert body["error"]["code"] == code
+    assert body["error"]["message"] != texts.say("vi", "web.error.other")
+
+
+def test_the_api_speaks_english_when_asked(clients: Mapping[str, TestClient]) -> None:
+    answer = clients["admin"].get(f"{API}/rounds/x?lang=en")
+    assert answer.json()["error"]["message"] == texts.say("en", "web.error.no_round", round="x")
+
+
+def test_a_wrong_method_gets_the_one_shape(clients: Mapping[str, TestClient]) -> None:
+    answer = clients["admin"].post(f"{API}/overview")
+    assert answer.status_code == 405
+    assert answer.json()["error"]["code"] == "wrong_method"
+    assert answer.headers["allow"] == "GET"
+    assert clients["admin"].delete("/criteria").status_code == 405
+
+
+def test_a_large_body_is_refused_before_it_is_read(clients: Mapping[str, TestClient]) -> None:
+    client = clients["admin"]
+    large = b"a=" + b"a" * LARGEST_BODY_BYTES
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert client.post("/logout", content=large, headers=form).status_code == 413
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(70):
+            yield b"a" * 1024
+
+    assert client.post("/logout", content=pieces(), headers=form).status_code == 413
+    assert client.get("/", headers={"content-length": "a lot"}).status_code == 413
+    assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"&".join(b"f%d=1" % n for n in range(40))),
+        ("multipart/form-data; boundary=x", b"--x\r\nbroken"),
+        ("multipart/form-data", b"no boundary"),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="csrf"; filename="a"\r\n\r\nfile\r\n--x--\r\n',
+        ),
+        ("application/json", b'{"csrf": "x"}'),
+        ("text/plain", b"\xff\xfe"),
+    ],
+)
+def test_a_form_that_is_none_gets_a_sentence(clients: Mapping[str, TestClient], kind: str, body: bytes) -> None:
+    answer = clients["admin"].post("/logout", content=body, headers={"content-type": kind})
+    assert answer.status_code in (400, 403)
+    assert "<h1>" in answer.text
+
+
+def test_what_breaks_inside_shows_no_traceback(
+    plane: Plane, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError(SECRET)
+
+    app = make_app(plane)
+    client = client_of(app, "admin")
+    monkeypatch.setattr(plane, "overview", broken)
+    page, data = client.get("/"), client.get(f"{API}/overview")
+    assert page.status_code == data.status_code == 500
+    assert SECRET not in page.text + data.text
+    assert texts.say("vi", "web.error.broken") in page.text
+    assert data.json()["error"]["code"] == "broken"
+    assert page.headers["content-security-policy"] == SECURITY_HEADERS["Content-Security-Policy"]
+    assert "failed" in caplog.text
+
+
+# ------------------------------------------------------------------------------------ what is sent, and what not
+
+
+@pytest.mark.parametrize(
+    "url", ["/", "/login", "/nothing", f"{API}/overview", "/healthz", "/metrics", "/static/emr.css"]
+)
+def test_every_answer_bears_the_headers(clients: Mapping[str, TestClient], url: str) -> None:
+    headers = clients["admin"].get(url).headers
+    for name, value in SECURITY_HEADERS.items():
+        assert headers[name] == value
+    assert headers["cache-control"] == ("public, max-age=300" if "static" in url else "no-store")
+
+
+def test_no_page_needs_a_script_or_a_style_of_its_own(
+    clients: Mapping[str, TestClient], examples: Mapping[str, str]
+) -> None:
+    for method, path in TABLE:
+        if method == "GET" and not path.startswith(PROGRAMS):
+            answer = clients["admin"].get(address(path, examples))
+            if "html" in answer.headers["content-type"]:
+                assert not re.search(r"<script|<style|\sstyle=|\son\w+=|javascript:", answer.text), path
+                assert not re.search(r'(?:src|href)="(?:https?:)?//', answer.text), path
+
+
+def test_what_an_inventory_says_is_never_markup(clients: Mapping[str, TestClient]) -> None:
+    client = clients["admin"]
+    found = 0
+    for url in ("/assets?kind=workstation", "/assets/pc-canary", "/runs/20261101T000000Z-aaaaaa", "/"):
+        html = client.get(url).text
+        assert "<script" not in html
+        found += html.count("&lt;script&gt;alert")
+    assert found >= 3
+
+
+def test_no_answer_holds_a_secret(clients: Mapping[str, TestClient], examples: Mapping[str, str], plane: Plane) -> None:
+    hashes = plane.settings.data_dir / "emrctl.db"
+    with closing(sqlite3.connect(hashes)) as connection:
+        kept = [row[0] for row in connection.execute("SELECT password_hash FROM accounts")]
+    key = (plane.settings.keys_dir / "signing.pem").read_text().splitlines()[1]
+    secrets = (SECRET, key, *kept, PASSWORD, str(plane.settings.data_dir))
+    for method, path in TABLE:
+        if method == "GET":
+            answer = clients["admin"].get(address(path, examples))
+            for secret in secrets:
+                assert secret.encode() not in answer.content, path
+
+
+def test_every_page_is_whole_html_in_both_tongues(
+    clients: Mapping[str, TestClient], examples: Mapping[str, str]
+) -> None:
+    client = clients["admin"]
+    for method, path in TABLE:
+        if method == "POST" or path.startswith(PROGRAMS) or path.endswith(("bytes", ".docx")) or "static" in path:
+            continue
+        for lang in ("vi", "en"):
+            html = client.get(address(path, examples), params={"lang": lang}).text
+            assert f'<html lang="{lang}">' in html
+            assert html.count("<h1") == 1, path
+            assert html.count('id="main"') == 1
+            ids = re.findall(r'\sid="([^"]+)"', html)
+            assert len(ids) == len(set(ids)), path
+            for tag in ("table", "form", "ul", "ol", "dl", "section", "details", "svg"):
+                assert html.count(f"<{tag}") == html.count(f"</{tag}>"), (path, tag)
+    client.get("/?lang=vi")
+
+
+def test_the_tongue_is_kept_in_a_cookie(app: FastAPI) -> None:
+    client = client_of(app, "director")
+    assert '<html lang="vi">' in client.get("/").text
+    assert '<html lang="en">' in client.get("/?lang=en").text
+    page = client.get("/criteria").text
+    assert '<html lang="en">' in page
+    assert "Criteria" in page
+    assert '<html lang="en">' in client.get("/criteria?lang=xx").text
+
+
+def test_every_word_of_the_web_is_used_and_every_used_word_is_there() -> None:
+    folder = HOME / "controlplane" / "web"
+    sources = [*folder.glob("*.py"), *folder.glob("templates/*.html")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    named = re.findall(r"""\b(?:w|count|say)\(\s*[\"']((?:web\.)?[a-z_]+(?:\.[a-z_0-9]+)?)[\"'][,)]""", text)
+    named += re.findall(r'"((?:days|web\.password)\.[a-z_]+)"', text)
+    named += [f"error.{code}" for code in re.findall(r'RequestError\([^,]+, "([a-z_]+)"', text)]
+    here = {key.removeprefix("web.") for key in texts.words("vi") if key.startswith("web.")}
+    used = {name.removeprefix("web.") for name in named if not texts.has(name) or name.startswith("web.")}
+    assert used - here == set()
+    # These are put together from a code: a weekday, a verdict, an outcome of a task, the name of a page.
+    made = ("weekday.", "standing.", "rung.", "state.", "mode.", "rule.", "ago.", "nav.", "rounds.sealed_", "error.")
+    dead = {key for key in here - used if not key.startswith(made) and not key.endswith(("_one", "_digest"))}
+    assert dead == set()
+
+
+# ------------------------------------------------------------------------------------------------- the pages
+
+
+def test_the_overview_says_level_target_gap_blockers_and_days(clients: Mapping[str, TestClient], plane: Plane) -> None:
+    html = clients["director"].get("/").text
+    screen = plane.overview()
+    assert plane.campaign.hospital.name.vi in html
+    for view in screen.groups:
+        assert view.title.vi in html
+        if view.target:
+            assert view.owner in html
+    for blocker in screen.blockers:
+        assert blocker.title.vi in html
+    for view in screen.milestones:
+        assert view.milestone.title.vi in html
+        if view.days_left < 0:
+            assert f"đã qua hạn {abs(view.days_left)} ngày" in html
+    for verdict, count in screen.counts.items():
+        assert f"<b>{count}</b> <span>{texts.say('vi', f'verdict.{verdict}')}</span>" in html
+    assert screen.chain_head[:16] in html
+    assert texts.say("vi", "web.overview.chain_holds") in html
+    assert "<polyline" in html
+
+
+def test_a_past_day_is_shown_as_one(clients: Mapping[str, TestClient], plane: Plane) -> None:
+    day = date(2025, 8, 14)
+    html = clients["director"].get(f"/?as_of={day}").text
+    assert "14/08/2025" in html
+    assert texts.say("vi", "web.as_of.back") in html
+    assert "còn 1 ngày" in html
+    assert texts.say("vi", "reason.no_round") in html
+    listed = clients["director"].get(f"/criteria?as_of={day}&framework=tcvn14423-2026").text
+    assert texts.say("vi", "reason.framework_out_of_force")[1:] in listed
+    assert f"as_of={day}" in listed
+    data = clients["director"].get(f"{API}/overview?as_of={day}").json()["data"]
+    assert data["as_of"] == "2025-08-14"
+    today = clients["director"].get(f"{API}/overview").json()["data"]
+    assert today["as_of"] == plane.overview().as_of.isoformat()
+
+
+def test_a_criterion_is_explained_down_to_bytes_that_hash_to_their_name(
+    clients: Mapping[str, TestClient], plane: Plane
+) -> None:
+    seen = next(f for f in plane.judgement().findings if f.check == "web-test.system-named")
+    assert seen.verdict is Verdict.MET
+    criterion = plane.catalog.checks[seen.check].serves[0]
+    client = clients["auditor"]
+    html = client.get(f"/criteria/{criterion}").text
+    observation = plane.archive.observations([seen.observation or 0])[seen.observation or 0]
+    for part in (seen.check, observation.fact, observation.collector, f"/raw/{seen.raw_digest}"):
+        assert part in html
+    assert f"/raw/{seen.raw_digest}" in client.get("/assets/controlplane-01").text
+    page = client.get(f"/raw/{seen.raw_digest}")
+    assert str(seen.raw_digest) in page.text
+    assert observation.fact in page.text
+    before = plane.archive.head()
+    answer = client.get(f"/raw/{seen.raw_digest}/bytes")
+    assert hashlib.sha256(answer.content).hexdigest() == seen.raw_digest
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["content-disposition"].startswith("attachment")
+    same = client.get(f"{API}/raw/{seen.raw_digest}")
+    assert same.content == answer.content
+    links = [link for link in plane.archive.chain() if before is None or link.seq > before.seq]
+    assert [link.kind for link in links] == ["download", "download"]
+    body = plane.archive.body(links[0])
+    assert (body["account"], body["role"], body["sha256"]) == ("t-auditor", "auditor", seen.raw_digest)
+
+
+def test_a_director_reads_the_digest_and_is_not_led_to_a_closed_door(
+    clients: Mapping[str, TestClient], examples: Mapping[str, str]
+) -> None:
+    html = clients["director"].get(f"/criteria/{examples['criterion']}").text
+    assert "/raw/" not in html
+    assert 'href="/evidence"' not in html
+    html = clients["department"].get("/").text
+    assert 'href="/assets"' not in html
+    assert 'href="/rounds' not in html
+
+
+def test_every_criterion_has_a_page_that_says_its_standing(clients: Mapping[str, TestClient], plane: Plane) -> None:
+    standings = set()
+    for framework in plane.catalog.frameworks.values():
+        for criterion in framework.criteria[:: max(1, len(framework.criteria) // 12)]:
+            answer = clients["director"].get(f"/criteria/{criterion.id}")
+            assert answer.status_code == 200, criterion.id
+            assert texts.say("vi", f"standing.{criterion.standing}") in answer.text
+            standings.add(str(criterion.standing))
+    assert {"second_hand", "draft"} <= standings
+
+
+def test_the_list_of_criteria_is_filtered_searched_and_paged(clients: Mapping[str, TestClient], plane: Plane) -> None:
+    client = clients["director"]
+    every = {c.id: c for f in plane.catalog.frameworks.values() for c in f.criteria}
+    first = client.get(f"{API}/criteria").json()
+    seen = [
+        row["id"]
+        for page in range(1, first["pages"] + 1)
+        for row in client.get(f"{API}/criteria?page={page}").json()["data"]
+    ]
+    assert sorted(seen) == sorted(every)
+    assert first["total"] == len(every)
+    drafts = client.get(f"{API}/criteria?standing=draft").json()
+    assert drafts["total"] == sum(1 for c in every.values() if c.standing == "draft")
+    some = next(iter(every.values()))
+    found = client.get("/criteria", params={"q": some.title.vi.upper()}).text
+    assert some.id in found
+    assert texts.say("vi", "web.criteria.none") in client.get("/criteria", params={"q": "khongcotunaynhuthe"}).text
+    assert client.get("/criteria", params={"q": CANARY}).text.count("&lt;script&gt;") == 1
+    assert 'rel="next"' in client.get("/criteria").text
+    for word in Verdict:
+        assert client.get(f"/criteria?verdict={word}").status_code == 200
+
+
+def test_assets_without_an_address_are_said_to_have_none(clients: Mapping[str, TestClient]) -> None:
+    html = clients["engineer"].get("/assets").text
+    assert texts.say("vi", "outcome.no_address") in html
+    assert "127.0.0.1" in html
+    data = clients["engineer"].get(f"{API}/assets").json()
+    assert all("access" not in row for row in data["data"])
+    story = clients["engineer"].get(f"{API}/assets/controlplane-01").json()["data"]
+    assert story["asset"]["looks"][0]["outcome"] == "answered"
+    assert story["observations"]
+
+
+def test_the_history_of_a_figure(clients: Mapping[str, TestClient], plane: Plane) -> None:
+    fact = next(key[1] for key, s in plane.archive.state().items() if s.answer)
+    html = clients["engineer"].get(f"/assets/controlplane-01?fact={fact}").text
+    assert texts.say("vi", "web.assets.history", fact=fact) in html
+
+
+def test_a_round_shows_its_looks_its_seal_and_what_moved(clients: Mapping[str, TestClient], plane: Plane) -> None:
+    newest, first = plane.archive.rounds(2)
+    html = clients["auditor"].get(f"/rounds/{newest.id}").text
+    assert newest.seal in html
+    assert f"/rounds/{first.id}" in html
+    for name in plane.archive.sealed_names(newest.id).values():
+        assert f"/raw/{name}" in html
+    assert texts.say("vi", "web.rounds.first") in clients["auditor"].get(f"/rounds/{first.id}").text
+    story = clients["auditor"].get(f"{API}/rounds/{newest.id}").json()["data"]
+    assert story["round"]["id"] == newest.id
+    assert story["looks"]
+    assert story["difference"]["met_before"] >= 0
+
+
+def test_a_change_dossier_shows_before_and_after(clients: Mapping[str, TestClient]) -> None:
+    html = clients["engineer"].get("/runs/20261101T000000Z-aaaaaa").text
+    for part in ("PermitRootLogin no", "tcvn14423.none", texts.say("vi", "web.state.changed"), "later"):
+        assert part in html
+    assert "20261101T000000Z-aaaaaa" in clients["engineer"].get("/runs").text
+    body = clients["engineer"].get(f"{API}/runs/20261101T000000Z-aaaaaa").json()["data"]["body"]
+    assert body["difference"]["met_after"] == 2
+
+
+@pytest.mark.parametrize(
+    "dossier", [{}, {"run": None}, {"run": [], "difference": "odd"}, {"error": {"vi": "hỏng", "en": "bad"}}, []]
+)
+def test_a_dossier_of_another_form_is_shown_as_far_as_it_is_understood(
+    clients: Mapping[str, TestClient], plane: Plane, dossier: Any
+) -> None:
+    run_id = f"odd-{abs(hash(json.dumps(dossier)))}"
+    plane.archive.open_run(run_id, plane.clock(), "no-such-play", "apply", [])
+    plane.archive.close_run(run_id, plane.clock(), "failed", dossier)
+    assert clients["engineer"].get(f"/runs/{run_id}").status_code == 200
+
+
+def test_the_bundle_is_downloaded_verified_linked_and_not_left_lying_about(
+    app: FastAPI, plane: Plane, tmp_path: Path
+) -> None:
+    client = client_of(app, "auditor")
+    page = client.get("/evidence").text
+    assert plane.key_fingerprint() in page
+    answer = client.post("/evidence/bundle", data={"csrf": token_of(page)})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/zip"
+    assert answer.headers["x-content-sha256"] == hashlib.sha256(answer.content).hexdigest()
+    assert list((plane.settings.data_dir / "exports").iterdir()) == []
+    bundle = tmp_path / "bundle.zip"
+    bundle.write_bytes(answer.content)
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        (tmp_path / "verify.py").write_bytes(archive.read("verify.py"))
+    command = [sys.executable, str(tmp_path / "verify.py"), str(bundle), "--fingerprint", plane.key_fingerprint()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    kinds = [link.kind for link in plane.archive.chain()][-2:]
+    assert kinds == ["export", "download"]
+
+
+def test_two_exports_at_once_are_one_too_many(app: FastAPI, plane: Plane) -> None:
+    client = client_of(app, "auditor")
+    token = token_of(client.get("/evidence").text)
+    with plane.archive.lock("export"):
+        answer = client.post("/evidence/bundle", data={"csrf": token})
+    assert answer.status_code == 409
+    assert texts.say("vi", "web.error.export_busy") in answer.text
+
+
+def test_a_key_that_others_may_read_gives_a_sentence(app: FastAPI, plane: Plane) -> None:
+    client = client_of(app, "auditor")
+    token = token_of(client.get("/evidence").text)
+    key = plane.settings.keys_dir / "signing.pem"
+    key.chmod(0o644)
+    try:
+        assert texts.say("vi", "web.evidence.no_key") in client.get("/evidence").text
+        assert client.post("/evidence/bundle", data={"csrf": token}).status_code == 500
+    finally:
+        key.chmod(0o600)
+    assert list((plane.settings.data_dir / "exports").iterdir()) == []
+
+
+def test_the_weekly_report_is_a_word_document(clients: Mapping[str, TestClient], plane: Plane) -> None:
+    answer = clients["director"].get("/reports/weekly.docx?week=2026-W47")
+    assert answer.status_code == 200
+    assert answer.content[:2] == b"PK"
+    assert 'filename="bao-cao-tuan-2026-W47.docx"' in answer.headers["content-disposition"]
+    assert [link.kind for link in plane.archive.chain()][-2:] == ["report", "download"]
+    refused = clients["director"].get("/reports/weekly.docx?week=2025-W54").text
+    assert 'role="alert"' in refused
+
+
+def test_a_broken_chain_is_said_loudly(tmp_path: Path) -> None:
+    plane = init_store(Settings(home=HOME, data_dir=tmp_path))
+    plane.archive.append("report", {"a": 1}, plane.clock())
+    plane.archive.append("report", {"a": 2}, plane.clock())
+    plane.accounts.add("t-auditor", "auditor", PASSWORD, plane.clock())
+    with closing(sqlite3.connect(tmp_path / "emrctl.db")) as connection:
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f'DROP TRIGGER "{name}"')  # the forger owns the machine
+        connection.execute("UPDATE links SET kind = 'round' WHERE seq = 1")
+        connection.commit()
+    client = client_of(make_app(plane), "auditor")
+    sentence = texts.say("vi", "reason.chain_broken", seq=1)
+    for url in ("/", "/evidence"):
+        html = client.get(url).text
+        assert sentence in html
+        assert 'role="alert"' in html
+    assert client.get(f"{API}/chain").json()["data"]["holds"] is False
+    assert "emr_evidence_chain_valid 0.0" in client_of(make_app(plane), LOOPBACK).get("/metrics").text
+
+
+def test_bytes_that_were_changed_are_not_handed_out(app: FastAPI, plane: Plane) -> None:
+    name = plane.archive.vault.put(b"bytes that will be changed")
+    client = client_of(app, "auditor")
+    path = plane.settings.vault_dir / name[:2] / name[2:]
+    good = path.read_bytes()
+    for bad in (b"", good[:-1], plane.archive.vault.folder.name.encode()):
+        path.write_bytes(bad)
+        answer = client.get(f"/raw/{name}")
+        assert answer.status_code == 500
+        assert name in answer.text
+
+
+# --------------------------------------------------------------------------------------------- the programs
+
+
+def test_every_answer_of_the_api_has_one_form(clients: Mapping[str, TestClient], examples: Mapping[str, str]) -> None:
+    for method, path in TABLE:
+        if method == "GET" and path.startswith(API) and not path.endswith(("raw/{sha256}", "openapi.json")):
+            body = clients["admin"].get(address(path, examples)).json()
+            assert body["ok"] is True
+            assert set(body) in ({"ok", "data"}, {"ok", "data", "page", "pages", "total"})
+
+
+def test_openapi_describes_every_route_of_the_api(clients: Mapping[str, TestClient]) -> None:
+    document = clients["auditor"].get(f"{API}/openapi.json").json()
+    described = set(document["paths"])
+    assert described == {path for _, path in TABLE if path.startswith(API)} - {f"{API}/openapi.json"}
+    for operations in document["paths"].values():
+        assert operations["get"]["summary"]
+        assert "200" in operations["get"]["responses"]
+        assert "400" in operations["get"]["responses"]
+    assert "Overview" in document["components"]["schemas"]
+    ids = [operation["get"]["operationId"] for operation in document["paths"].values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_healthz_says_nothing_but_that_it_is_there(clients: Mapping[str, TestClient]) -> None:
+    assert set(clients[ANONYMOUS].get("/healthz").json()) == {"ok", "version"}
+
+
+def test_metrics_in_both_forms(clients: Mapping[str, TestClient]) -> None:
+    client = clients[LOOPBACK]
+    plain = client.get("/metrics")
+    assert plain.headers["content-type"].startswith("text/plain")
+    assert 'emr_run_total{mode="apply",playbook="time-ssh",status="successful"} 1.0' in plain.text
+    assert 'emr_probe_success{asset="controlplane-01",probe="local"} 1.0' in plain.text
+    modern = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert modern.headers["content-type"].startswith("application/openmetrics-text")
+    assert modern.text.endswith("# EOF\n")
+    for odd in ("application/openmetrics-text; version=abc", "*/*", ";;;,=", "text/plain; version=x.y"):
+        assert client.get("/metrics", headers={"Accept": odd}).status_code == 200
+    assert CANARY not in plain.text
+    assert "Máy" not in plain.text
+
+
+def test_many_requests_at_once_do_not_stumble_over_each_other(app: FastAPI) -> None:
+    client = client_of(app, "admin")
+    urls = ["/", "/criteria", "/assets", "/rounds", f"{API}/chain", "/metrics"] * 5
+    with ThreadPoolExecutor(4) as pool:
+        statuses = list(pool.map(lambda url: client.get(url).status_code, urls))
+    assert set(statuses) <= {200}
+
+
+def test_downloads_at_once_are_all_linked(app: FastAPI, plane: Plane, examples: Mapping[str, str]) -> None:
+    client = client_of(app, "auditor")
+    before = sum(1 for link in plane.archive.chain() if link.kind == "download")
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: client.get(f"/raw/{examples['sha256']}/bytes").status_code, range(24)))
+    assert answers == [200] * 24
+    assert sum(1 for link in plane.archive.chain() if link.kind == "download") == before + 24
+    assert plane.chain_state() is None
+
+
+def test_a_title_of_an_asset_that_is_gone_is_no_problem(
+    app: FastAPI, plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = plane.judgement()
+    fewer = {name: asset for name, asset in judged.assets.items() if name != "controlplane-01"}
+    monkeypatch.setattr(plane, "judgement", lambda as_of=None: replace(judged, assets=fewer))
+    client = client_of(app, "admin")
+    started = time.monotonic()
+    for path in ("/", "/rounds", "/criteria"):
+        assert client.get(path).status_code == 200
+    assert client.get("/assets/controlplane-01").status_code == 404
+    assert time.monotonic() - started < 30
