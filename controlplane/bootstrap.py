@@ -195,11 +195,14 @@ class Plane:
     def judgement(self, as_of: date | None = None) -> Judgement:
         """The hospital now, or at the end of a past day by the rules, the assets and the evidence of that day."""
         now = self.clock()
+        today = now.astimezone(self.settings.timezone).date()
+        if as_of is not None and as_of >= today:
+            as_of = None  # of a day that has not ended yet, the evidence of now is all there is
         if as_of is not None:
-            now = min(now, datetime.combine(as_of + timedelta(days=1), time(), self.settings.timezone).astimezone(UTC))
+            now = datetime.combine(as_of + timedelta(days=1), time(), self.settings.timezone).astimezone(UTC)
         inventory, error = self.inventory()
-        head = self.archive.head()
-        key = (head.seal if head else "", inventory.digest, now.replace(second=0, microsecond=0), str(error))
+        last = self.archive.last_round()
+        key = (last and last.id, as_of, inventory.digest, now.replace(second=0, microsecond=0), str(error))
         if self._judged is None or self._judged[0] != key:
             self._judged = (key, self._judge(now, as_of, inventory, error))
         return self._judged[1]
@@ -273,7 +276,7 @@ class Plane:
         if newest and newest[0].state == "interrupted":
             notes.append(Reason("interrupted", {"round": newest[0].id}))
         if j.inventory_error is not None:
-            notes.append(Reason("inventory_error", {"sentence": j.inventory_error.words.vi}))
+            notes.append(Reason("inventory_error", {"sentence": j.inventory_error.words}))
         return tuple(notes)
 
     def chain_state(self) -> Break | None:

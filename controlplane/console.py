@@ -147,7 +147,7 @@ class Screen:
                 escape(check.role),
                 escape(rule_words(check)),
                 self.say(f"severity.{check.severity}"),
-                escape("\n".join(check.serves)),
+                escape("\n".join([*check.serves, *(f"({name})" for name in check.partly)])),
             )
         return table
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import typer.main
 import yaml
-from click import Command, Context, Group
 
 from controlplane.cli import app
 from controlplane.collect.facts import FACTS
@@ -52,14 +52,14 @@ def verbs_page() -> str:
     text = "# emrctl\n\n" + MADE
     text += "Exit codes: 0 done · 1 failed · 2 usage · 3 some looks failed · 4 chain or bundle broken.\n"
 
-    def walk(command: Command, path: list[str]) -> None:
+    def walk(command: Any, path: list[str]) -> None:
         nonlocal text
         name = " ".join(path)
-        if isinstance(command, Group):
+        if hasattr(command, "commands"):
             for verb in sorted(command.commands):
                 walk(command.commands[verb], [*path, verb])
             return
-        context = Context(command, info_name=name)
+        context = command.make_context(name, [], resilient_parsing=True)
         options = [
             [f"`{', '.join(p.opts)}`", p.get_help_record(context)[1] if p.get_help_record(context) else ""]
             for p in command.params
@@ -94,10 +94,18 @@ def checks_page() -> str:
     }
     catalog = make_catalog(documents, frameworks)
     rows = [
-        [f"`{c.id}`", f"{c.title.vi} / {c.title.en}", c.role, f"`{rule_words(c)}`", c.severity, ", ".join(c.serves)]
+        [
+            f"`{c.id}`",
+            f"{c.title.vi} / {c.title.en}",
+            c.role,
+            f"`{rule_words(c)}`",
+            c.severity,
+            ", ".join(c.serves),
+            ", ".join(c.partly),
+        ]
         for c in sorted(catalog.checks.values(), key=lambda c: c.id)
     ]
-    head = ["Check", "Title", "Role", "Rule", "Severity", "Serves"]
+    head = ["Check", "Title", "Role", "Rule", "Severity", "Serves", "Needed for"]
     return f"# Checks\n\n{MADE}{len(rows)} checks.\n\n" + table(head, rows)
 
 

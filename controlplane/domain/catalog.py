@@ -29,7 +29,7 @@ KINDS = ("required", "suggested", "conditional", "informative")
 SPAN = re.compile(r"^(\d{1,5})(m|h|d)$")
 
 CHECK_KEYS = frozenset(
-    "id title fact role of expect fresh_within severity remedy fix serves if_absent examples".split()
+    "id title fact role of expect fresh_within severity remedy fix serves partly if_absent examples".split()
 )
 FRAMEWORK_KEYS = frozenset("framework title source in_force rule sources groups criteria annex2".split())
 GROUP_KEYS = frozenset("id title levels list_complete in_force note".split())
@@ -70,8 +70,9 @@ def make_catalog(
             checks[check.id] = check
     frameworks = {}
     serving = _serving(checks)
+    covered = frozenset(criterion for check in checks.values() for criterion in check.serves)
     for file, document in sorted(framework_documents.items()):
-        framework = _framework(file, document, serving, targets or {})
+        framework = _framework(file, document, serving, covered, targets or {})
         frameworks[framework.id] = framework
     known = frozenset(c.id for f in frameworks.values() for c in f.criteria)
     for criterion, by in serving.items():
@@ -145,6 +146,7 @@ def _check(file: str, entry: Mapping[str, Any]) -> Check:
         fix=_words(where, entry["fix"]) if entry.get("fix") else None,
         if_absent=entry.get("if_absent"),
         serves=_strings(where, entry.get("serves") or [], "serves"),
+        partly=_strings(where, entry.get("partly") or [], "partly"),
         examples=_examples(where, entry["examples"]),
     )
 
@@ -180,6 +182,7 @@ def _framework(
     file: str,
     document: Any,
     serving: Mapping[str, Sequence[str]],
+    covered: frozenset[str],
     targets: Mapping[tuple[str, str], tuple[str, str]],
 ) -> Framework:
     if not isinstance(document, Mapping):
@@ -192,7 +195,7 @@ def _framework(
     ladders = {g.id: g for g in groups}
     criteria: dict[str, Criterion] = {}
     for entry in document["criteria"]:
-        criterion = _criterion(file, id_, entry, ladders, serving)
+        criterion = _criterion(file, id_, entry, ladders, serving, covered)
         if criterion.id in criteria:
             raise CatalogError(f"{file}: {criterion.id}: this id stands twice")
         criteria[criterion.id] = criterion
@@ -232,6 +235,7 @@ def _criterion(
     entry: Mapping[str, Any],
     ladders: Mapping[str, Group],
     serving: Mapping[str, Sequence[str]],
+    covered: frozenset[str],
 ) -> Criterion:
     where = f"{file}: {entry.get('id', '(no id)')}"
     _keys(where, entry, CRITERION_KEYS, "id group levels title clause standing scored confidence".split())
@@ -258,6 +262,7 @@ def _criterion(
         automatable=str(entry.get("automatable", "")),
         section=str(entry.get("section", "")),
         checks=tuple(sorted(serving.get(id_, ()))),
+        covered=id_ in covered,
         note=str(entry.get("note", "")),
         owner=group.owner,
     )
@@ -292,7 +297,7 @@ def _waiver(entry: Mapping[str, Any], checks: Mapping[str, Check]) -> Waiver:
 def _serving(checks: Mapping[str, Check]) -> dict[str, list[str]]:
     serving: dict[str, list[str]] = {}
     for check in checks.values():
-        for criterion in check.serves:
+        for criterion in (*check.serves, *check.partly):
             serving.setdefault(criterion, []).append(check.id)
     return serving
 

@@ -175,7 +175,8 @@ class Check:
     remedy: str | None = None  # a play's id in playbooks/plays.yaml
     fix: Words | None = None  # what to do by hand
     if_absent: str | None = None  # "not_applicable" when no asset bears the role
-    serves: tuple[str, ...] = ()  # the criteria it feeds, of any framework
+    serves: tuple[str, ...] = ()  # criteria that it proves, alone or together with the other checks that serve them
+    partly: tuple[str, ...] = ()  # criteria that it is needed for but does not prove: it can only show them not met
     examples: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
 
@@ -237,6 +238,7 @@ class Criterion:
     automatable: str = ""  # host network software backup interop document attestation
     section: str = ""  # the law's own area, for display
     checks: tuple[str, ...] = ()
+    covered: bool = False  # some check serves it; False: its checks are needed, and all of them met proves nothing
     note: str = ""
     owner: str = ""
 
@@ -288,7 +290,7 @@ class GroupScore:
     counts: Mapping[str, int]  # verdict -> scored criteria
     total: int  # scored criteria; an outcome never changes it
     drafts: int  # criteria shown apart, deciding nothing
-    automated: int  # scored criteria with at least one check
+    automated: int  # scored criteria that checks alone can prove
 
 
 @dataclass(frozen=True)

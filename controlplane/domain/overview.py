@@ -268,7 +268,7 @@ def totals(catalog: Catalog, card: Scorecard) -> tuple[dict[str, int], int, int,
             drafts += 1
             continue
         counts[str(score.verdict)] += 1
-        automated += 1 if criterion.checks else 0
+        automated += 1 if criterion.covered else 0
     return dict(sorted(counts.items())), sum(counts.values()), drafts, automated
 
 

@@ -58,13 +58,19 @@ def in_force(period: tuple[date | None, date | None], day: date) -> bool:
 
 
 def score_criterion(criterion: Criterion, by_check: Mapping[str, Sequence[Finding]]) -> CriterionScore:
-    """One word for a criterion: all of its findings must be met; no check, or no finding, is unknown."""
+    """One word for a criterion: all of its findings must be met; no check, or no finding, is unknown.
+
+    Checks that are needed for it but do not cover it can show it not met; all of them met is still unknown.
+    """
     findings = [f for check in criterion.checks for f in by_check.get(check, ())]
     counts = Counter(str(f.verdict) for f in findings)
     if not findings:
         reason = Reason("no_check" if not criterion.checks else "not_judged")
         return CriterionScore(criterion.id, Verdict.UNKNOWN, reason, {})
     verdict = next(word for word in DECIDES if counts[word])
+    if verdict in HOLDS and not criterion.covered:
+        reason = Reason("partly", {"count": counts[Verdict.MET], "of": len(findings)})
+        return CriterionScore(criterion.id, Verdict.UNKNOWN, reason, dict(sorted(counts.items())))
     deciding = min((f for f in findings if f.verdict is verdict), key=lambda f: (f.check, f.asset))
     reason = Reason(
         "findings",
@@ -95,7 +101,7 @@ def _score_group(framework: Framework, group: Group, scores: Mapping[str, Criter
         dict(sorted(counts.items())),
         len(scored),
         len(mine) - len(scored),
-        sum(1 for c in scored if c.checks),
+        sum(1 for c in scored if c.covered),
     )
 
 

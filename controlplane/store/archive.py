@@ -109,7 +109,7 @@ class Archive:
     def append(self, kind: str, body: Any, at: datetime) -> Link:
         """Keep a body and link it. The body is in the vault before the link is written."""
         name = self.vault.put(canonical(body))
-        with self.engine.begin() as connection:
+        with self._writing() as connection:
             return self._link(connection, kind, name, at)
 
     def chain(self) -> Iterator[Link]:
@@ -139,7 +139,7 @@ class Archive:
         return broken
 
     def _link(self, connection: Connection, kind: str, name: str, at: datetime) -> Link:
-        # BEGIN IMMEDIATE semantics come from the unique ``prev``: the loser of a race fails and nothing is half-kept.
+        # The unique ``prev`` is the second guard: a writer that does not hold the lock fails, and nothing is half-kept.
         before = _head(connection)
         moment = stamp(at)
         if before is not None and moment < before.at:
@@ -147,6 +147,12 @@ class Archive:
         link = make_link(before, moment, kind, name)
         connection.execute(links.insert().values(**link.__dict__))
         return link
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """One transaction that may add a link; writers wait for each other, over threads and processes."""
+        with self.lock("chain", wait=True), self.engine.begin() as connection:
+            yield connection
 
     # ------------------------------------------------------------------------------------------- locks
 
@@ -169,7 +175,7 @@ class Archive:
         """Say in the chain that a round begins, so that a kill in the middle of it is seen."""
         body = {"id": id_, "started_at": at, "only": list(only), "catalog": catalog, "inventory": inventory}
         name = self.vault.put(canonical(body))
-        with self.engine.begin() as connection:
+        with self._writing() as connection:
             link = self._link(connection, "round_opened", name, at)
             index.write_opened(connection, body | {"started_at": stamp(at)}, link.seq)
         return Ticket(id_, at, tuple(only), catalog, inventory, link.seq)
@@ -210,7 +216,7 @@ class Archive:
         }
         plain = json.loads(canonical(body))
         name = self.vault.put(canonical(body))
-        with self.engine.begin() as connection:
+        with self._writing() as connection:
             link = self._link(connection, "round", name, at)
             index.write_round(connection, plain, link.seq)
         return self.round(ticket.id)
@@ -232,7 +238,7 @@ class Archive:
         for id_ in open_ids:
             body = {"id": id_, "found_at": at}
             name = self.vault.put(canonical(body))
-            with self.engine.begin() as connection:
+            with self._writing() as connection:
                 link = self._link(connection, kind, name, at)
                 index.write_interrupted(connection, table, id_, link)
         return list(open_ids)
@@ -243,7 +249,7 @@ class Archive:
         """Say in the chain that a play begins."""
         body = {"id": id_, "started_at": stamp(at), "play": play, "mode": mode, "hosts": list(hosts)}
         name = self.vault.put(canonical(body))
-        with self.engine.begin() as connection:
+        with self._writing() as connection:
             link = self._link(connection, "run_opened", name, at)
             index.write_run_opened(connection, body, link.seq)
 
@@ -251,7 +257,7 @@ class Archive:
         """Keep a run's dossier (preview, events, findings before and after) and link it."""
         body = {"id": id_, "ended_at": stamp(at), "state": state, "dossier": self.vault.put(canonical(dossier))}
         name = self.vault.put(canonical(body))
-        with self.engine.begin() as connection:
+        with self._writing() as connection:
             link = self._link(connection, "run", name, at)
             index.write_run_closed(connection, body, link.seq)
         return link
@@ -317,25 +323,25 @@ class Archive:
     def round(self, id_: str) -> RoundView:
         """One round. Raises ``KeyError``."""
         with self.engine.connect() as connection:
-            row = connection.execute(sa.select(rounds).where(rounds.c.id == id_)).one_or_none()
-            if row is None:
-                raise KeyError(id_)
-            return index.round_view(connection, row)
+            row = connection.execute(index.ROUNDS.where(rounds.c.id == id_)).one_or_none()
+        if row is None:
+            raise KeyError(id_)
+        return index.round_view(row)
 
     def rounds(self, most: int = 100) -> list[RoundView]:
         """Rounds, the newest first."""
-        query = sa.select(rounds).order_by(rounds.c.started_at.desc(), rounds.c.opened_seq.desc()).limit(most)
+        query = index.ROUNDS.order_by(rounds.c.started_at.desc(), rounds.c.opened_seq.desc()).limit(most)
         with self.engine.connect() as connection:
-            return [index.round_view(connection, row) for row in connection.execute(query).all()]
+            return [index.round_view(row) for row in connection.execute(query)]
 
     def last_round(self, at: datetime | None = None) -> RoundView | None:
         """The newest round that was done, or done by ``at``."""
-        query = sa.select(rounds).where(rounds.c.state == "done").order_by(rounds.c.seq.desc()).limit(1)
+        query = index.ROUNDS.where(rounds.c.state == "done").order_by(rounds.c.seq.desc()).limit(1)
         if at is not None:
             query = query.where(rounds.c.ended_at <= stamp(at))
         with self.engine.connect() as connection:
             row = connection.execute(query).one_or_none()
-            return index.round_view(connection, row) if row else None
+        return index.round_view(row) if row else None
 
     def trend(self, most: int = 60) -> list[tuple[datetime, dict[str, int]]]:
         """(ended at, verdict -> criteria) of the newest rounds that were done, the oldest first."""

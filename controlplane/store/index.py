@@ -216,19 +216,23 @@ def observation_from(row: Any) -> Observation:
     )
 
 
-def round_view(connection: Connection, row: Any) -> RoundView:
-    """A round from its row, with the seal of its link."""
-    seq = row.seq or row.opened_seq
-    seal = connection.execute(sa.select(links.c.seal).where(links.c.seq == seq)).scalar() or ""
+ROUNDS = sa.select(rounds, links.c.seal).outerjoin(
+    links, links.c.seq == sa.func.coalesce(rounds.c.seq, rounds.c.opened_seq)
+)
+"""Rounds, each with the seal of its newest link."""
+
+
+def round_view(row: Any) -> RoundView:
+    """A round from its row of ``ROUNDS``."""
     return RoundView(
         row.id,
-        seq,
+        row.seq or row.opened_seq,
         unstamp(row.started_at),
         unstamp(row.ended_at) if row.ended_at else None,
         row.state,
         tuple(json.loads(row.only)),
         json.loads(row.looks),
-        seal,
+        row.seal or "",
     )
 
 

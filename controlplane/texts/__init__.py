@@ -63,6 +63,8 @@ def reason(say_: Say, code: str, figures: Mapping[str, Any]) -> str:
 def _figure(lang: str, value: Any) -> Any:
     if isinstance(value, bool):
         return words(lang)["figure.true" if value else "figure.false"]
+    if hasattr(value, "in_"):  # a sentence that the core already holds in both tongues
+        return value.in_(lang)
     if isinstance(value, list | tuple):
         return ", ".join(str(_figure(lang, v)) for v in value)
     if isinstance(value, float) and lang == "vi":

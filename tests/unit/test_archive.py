@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
@@ -159,6 +160,16 @@ def test_rebuilding_from_a_damaged_record_changes_nothing(archive, clock):
 def test_two_rounds_at_once_are_refused(archive, clock):
     with archive.lock("round"), pytest.raises(BusyError):
         walk(archive, clock, {"disk.used_percent": 40})
+
+
+def test_many_writers_at_once_make_one_unbroken_chain(archive):
+    def write(number):
+        return [archive.append("export", {"by": number, "n": n}, NOON).seq for n in range(20)]
+
+    with ThreadPoolExecutor(6) as pool:
+        seqs = [seq for part in pool.map(write, range(6)) for seq in part]
+    assert sorted(seqs) == list(range(1, 121))
+    assert archive.first_break(bodies=True) is None
 
 
 KILLED = """

@@ -167,3 +167,14 @@ def test_the_order_of_findings_does_not_matter(verdicts, random):
     shuffled = findings.copy()
     random.shuffle(shuffled)
     assert canonical(score(catalog, findings, TODAY)) == canonical(score(catalog, shuffled, TODAY))
+
+
+def test_a_check_that_is_only_needed_can_show_a_criterion_not_met_but_never_met():
+    catalog = a_catalog([a_check("c0", (), partly=["law.a.1"])], a_framework(a_criterion()))
+    assert card_of(catalog, [N]).criteria[0].verdict is N
+    (criterion,) = card_of(catalog, [M]).criteria
+    assert (criterion.verdict, criterion.reason.code) == (U, "partly")
+    assert card_of(catalog, [M]).groups[0].automated == 0
+    both = a_catalog([a_check("c0", (), partly=["law.a.1"]), a_check("c1")], a_framework(a_criterion()))
+    assert card_of(both, [M, M]).criteria[0].verdict is M
+    assert card_of(both, [N, M]).criteria[0].verdict is N
