@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -38,8 +39,10 @@ class Screen:
         self.lang = lang
         self.zone = zone
         self.say: Say = texts.speaker(lang)
-        self.out = Console(highlight=False, soft_wrap=True)
-        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+        # Into a file or a pipe nothing is folded: a digest cut in two is no digest.
+        wide = None if sys.stdout.isatty() else 240
+        self.out = Console(highlight=False, width=wide)
+        self.err = Console(stderr=True, highlight=False)
 
     def json(self, value: Any) -> None:
         """One JSON document, as it is kept in the record."""
@@ -47,7 +50,7 @@ class Screen:
 
     def line(self, text: str = "", style: str | None = None) -> None:
         """One line, taken literally."""
-        self.out.print(escape(text), style=style)
+        self.out.print(escape(text), style=style, soft_wrap=True)
 
     def tell(self, key: str, **figures: Any) -> None:
         """One of the house's sentences."""
@@ -55,13 +58,13 @@ class Screen:
 
     def complain(self, text: str) -> None:
         """A sentence on standard error."""
-        self.err.print(escape(text), style="bold red")
+        self.err.print(escape(text), style="bold red", soft_wrap=True)
 
     def complain_both(self, key: str, **figures: Any) -> None:
         """A refusal, in the tongue of the screen first and then in the other one."""
         other = "vi" if self.lang == "en" else "en"
         self.complain(self.say(key, **figures))
-        self.err.print(escape(texts.say(other, key, **figures)))
+        self.err.print(escape(texts.say(other, key, **figures)), soft_wrap=True)
 
     def time(self, at: datetime | None) -> str:
         """A time in the hospital's zone."""

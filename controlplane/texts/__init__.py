@@ -60,7 +60,13 @@ def reason(say_: Say, code: str, figures: Mapping[str, Any]) -> str:
     return say_("reason.of_row", row=figures["row"], text=text) if "row" in figures else text
 
 
+NEVER = 999_999
+"""What a reader gives for "never" or "no limit", so that a check can compare it; a person reads "none"."""
+
+
 def _figure(lang: str, value: Any) -> Any:
+    if value == NEVER and not isinstance(value, bool):
+        return words(lang)["figure.none"]
     if isinstance(value, bool):
         return words(lang)["figure.true" if value else "figure.false"]
     if hasattr(value, "in_"):  # a sentence that the core already holds in both tongues

@@ -359,7 +359,8 @@ FACTS: tuple[Fact, ...] = (
         "echo '-- today'; date -u +%F; echo '-- people'; "
         "awk -F: '$3 >= 1000 && $3 < 60000 { print $1 \":\" $7 }' /etc/passwd; echo '-- statuses'; "
         "${S} /usr/bin/passwd -S -a || exit $?; echo '-- last'; "
-        "if command -v lastlog >/dev/null; then lastlog -u 1000-59999; else lastlog2; fi",
+        "if command -v lastlog >/dev/null; then lastlog -u 1000-59999; elif command -v lastlog2 >/dev/null; then "
+        "[ ! -e /var/lib/lastlog/lastlog2.db ] || lastlog2; else exit 69; fi",
         read_inactive,
         "accounts",
         "lastlog(8), lastlog2(8), passwd(1) -S",
