@@ -20,7 +20,6 @@ from typing import Annotated, Any, NoReturn
 from zoneinfo import ZoneInfo
 
 import typer
-import uvicorn
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from controlplane import __version__
@@ -38,7 +37,6 @@ from controlplane.store.accounts import AccountError
 from controlplane.store.archive import ArchiveError, BusyError
 from controlplane.store.bundle import BundleError, SigningKeyError
 from controlplane.store.vault import VaultError
-from controlplane.web.app import make_app
 
 FAILED, USAGE, SOME_LOOKS_FAILED, BROKEN = 1, 2, 3, 4
 
@@ -345,6 +343,10 @@ def serve(
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the store.", hidden=True)] = None,
 ) -> None:
     """Serve the pages and the API, and make a round every so often."""
+    import uvicorn  # noqa: PLC0415  # a tenth of a second that no other verb should pay
+
+    from controlplane.web.app import make_app  # noqa: PLC0415
+
     for name, value in (("host", host), ("port", port), ("data_dir", data_dir)):
         if value is not None:
             OPTIONS.given[name] = value

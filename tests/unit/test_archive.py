@@ -12,13 +12,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controlplane.domain.chain import Break, canonical
 from controlplane.domain.model import Outcome, Verdict
 from controlplane.rounds import make_round
-from controlplane.store.archive import Archive, ArchiveError, BusyError, migrate, open_engine
+from controlplane.store.archive import NEWEST, Archive, ArchiveError, BusyError, migrate, open_engine
 from controlplane.store.tables import links, looks, metadata, observations, rounds
 from controlplane.store.vault import Vault, VaultError
 from tests.conftest import NOON, ROOT, Clock, a_catalog, a_check, a_criterion, a_framework, a_look, an_asset
@@ -242,6 +244,16 @@ def test_the_migrations_make_the_tables_that_the_code_asks_for(archive):
     for name, table in metadata.tables.items():
         assert {c.name: c.nullable for c in found.tables[name].c} == {c.name: c.nullable for c in table.c}
         assert {i.name for i in found.tables[name].indexes} == {i.name for i in table.indexes}
+
+
+def test_the_newest_migration_is_alembics_head_and_a_newer_store_is_refused(archive):
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "controlplane" / "store" / "migrations"))
+    assert ScriptDirectory.from_config(config).get_current_head() == NEWEST
+    with archive.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ArchiveError, match="cannot be opened"):
+        migrate(archive.engine)
 
 
 def test_a_file_that_is_no_store_is_refused_in_words(tmp_path):
