@@ -135,7 +135,7 @@ class SshTransport:
         *,
         known_hosts: Path,
         connect_timeout_seconds: float = 5.0,
-        user: str = "emr-reader",
+        user: str = "emrread",
         key_file: Path | None = None,
         script_facts: Sequence[Fact] = SHELL_FACTS,
         output_bytes: int = 8 * 1024 * 1024,

@@ -66,8 +66,7 @@ def _judge_one(check: Check, asset: Asset, seen: Seen, now: datetime) -> Finding
     if answer is None:
         return Finding(check.id, asset.name, Verdict.UNKNOWN, _why_unseen(asset, failure))
     proof = (answer.id, answer.raw_digest)
-    if failure is not None and failure.outcome in (Outcome.NOT_SUPPORTED, Outcome.GARBLED):
-        # The device itself answered and no longer gives the figure: the old answer is not its answer any more.
+    if failure is not None and _answers_otherwise(failure):
         return Finding(check.id, asset.name, Verdict.UNKNOWN, Reason(failure.outcome), *proof)
     age = now - answer.seen_at
     if age > check.fresh_within:
@@ -75,6 +74,15 @@ def _judge_one(check: Check, asset: Asset, seen: Seen, now: datetime) -> Finding
         return Finding(check.id, asset.name, Verdict.STALE, Reason("stale", figures), *proof)
     verdict, reason = test_value(check, answer.value)
     return Finding(check.id, asset.name, verdict, reason, *proof)
+
+
+def _answers_otherwise(failure: Observation) -> bool:
+    """Whether the device itself answered and no longer gives the figure: then the old answer is not its own any more.
+
+    Without bytes (a connection cut half-way) it has said nothing, and the old answer stands.
+    """
+    garbled = failure.outcome is Outcome.GARBLED and failure.raw_digest is not None
+    return garbled or failure.outcome is Outcome.NOT_SUPPORTED
 
 
 def _hours(check: Check) -> float:

@@ -13,4 +13,4 @@ mount --bind "/run/netns/lab-$name" "$dir/netns"
 mount -t tmpfs -o mode=755,size=4m,nosuid,nodev tmpfs /run
 exec systemd-nspawn --quiet --directory="$dir/root" --machine="$name" --register=no --keep-unit \
     --network-namespace-path="$dir/netns" --resolv-conf=off --timezone=off --link-journal=no \
-    --console=passive --boot
+    --capability=CAP_NET_ADMIN --console=passive --boot

@@ -1,5 +1,6 @@
 """One check, one asset, one answer: the six words and their reasons."""
 
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -51,6 +52,13 @@ def test_a_failed_look_does_not_erase_a_good_answer():
 def test_a_device_that_no_longer_gives_the_figure_is_unknown():
     failure = seen("sv-01", "disk.used_percent", None, NOON, Outcome.NOT_SUPPORTED)
     assert verdict_of(40, at=NOON - timedelta(hours=2), failure=failure).verdict is Verdict.UNKNOWN
+
+
+def test_a_connection_cut_half_way_erases_nothing_but_unreadable_bytes_do():
+    cut = seen("sv-01", "disk.used_percent", None, NOON, Outcome.GARBLED)
+    assert verdict_of(40, at=NOON - timedelta(hours=2), failure=cut).verdict is Verdict.MET
+    unreadable = dataclasses.replace(cut, raw_digest="0" * 64)
+    assert verdict_of(40, at=NOON - timedelta(hours=2), failure=unreadable).verdict is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize("outcome", [o for o in Outcome if o is not Outcome.ANSWERED])

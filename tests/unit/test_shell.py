@@ -166,7 +166,7 @@ def test_the_allow_list_is_exact() -> None:
     rules = [line for line in text.splitlines() if not line.startswith("#")]
     assert rules
     for rule in rules:
-        assert re.fullmatch(r"emr-reader ALL=\(root\) NOPASSWD: /usr/s?bin/[a-z]+ [^*?\[\]!]+", rule), rule
+        assert re.fullmatch(r"emrread ALL=\(root\) NOPASSWD: /usr/s?bin/[a-z]+ [^*?\[\]!]+", rule), rule
         assert not re.search(r"/(sh|bash|dash|env|awk|sed|find|xargs|python3?|perl|vi|less|tee|cp|dd)\b", rule)
 
 

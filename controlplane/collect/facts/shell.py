@@ -25,7 +25,7 @@ COMMAND_SECONDS = 10
 OUTPUT_BYTES = 256 * 1024
 """How much of one command's output is kept; more is garbled."""
 
-ACCOUNT = "emr-reader"
+ACCOUNT = "emrread"
 """The read-only account that the allow-list is written for."""
 
 PRIVILEGE = "${S}"
