@@ -15,6 +15,7 @@ from controlplane.domain.model import (
     GroupScore,
     Reason,
     Scorecard,
+    Standing,
     Verdict,
     Words,
 )
@@ -264,8 +265,8 @@ def totals(catalog: Catalog, card: Scorecard) -> tuple[dict[str, int], int, int,
     drafts = automated = 0
     for score in card.criteria:
         criterion = known[score.id]
+        drafts += 1 if criterion.standing is Standing.DRAFT else 0
         if not criterion.scored:
-            drafts += 1
             continue
         counts[str(score.verdict)] += 1
         automated += 1 if criterion.covered else 0

@@ -16,6 +16,7 @@ from controlplane.domain.model import (
     GroupScore,
     Reason,
     Scorecard,
+    Standing,
     Verdict,
 )
 
@@ -100,7 +101,7 @@ def _score_group(framework: Framework, group: Group, scores: Mapping[str, Criter
         reason,
         dict(sorted(counts.items())),
         len(scored),
-        len(mine) - len(scored),
+        sum(1 for c in mine if c.standing is Standing.DRAFT),
         sum(1 for c in scored if c.covered),
     )
 
