@@ -25,9 +25,9 @@ from controlplane.collect.local import LocalTransport
 from controlplane.collect.snmp import SnmpTransport
 from controlplane.collect.ssh import SshTransport
 from controlplane.domain.catalog import CatalogError, catalog_body, catalog_from, make_catalog
-from controlplane.domain.chain import Break, canonical, plain
+from controlplane.domain.chain import Break, Link, canonical, plain
 from controlplane.domain.compare import Difference, compare
-from controlplane.domain.explain import Explanation, explain
+from controlplane.domain.explain import Explanation, explain, find_criterion
 from controlplane.domain.judge import judge
 from controlplane.domain.model import Asset, Catalog, Finding, Look, Reason, Scorecard, Words
 from controlplane.domain.overview import (
@@ -316,6 +316,28 @@ class Plane:
                 log.warning("the round on time was not made: %s", error)
                 if stop.wait(60):
                     return
+
+    # -------------------------------------------------------------------------------------- a person's word
+
+    def attest(
+        self, criterion: str, by: str, statement: str, until: date, document: tuple[str, bytes] | None = None
+    ) -> Link:
+        """Keep somebody's word about a criterion, with a document if there is one, and link it.
+
+        It is shown beside the criterion and goes into the bundle; it moves no verdict yet. Raises ``KeyError`` for
+        a criterion that no framework holds.
+        """
+        find_criterion(self.catalog, criterion)
+        body: dict[str, Any] = {"criterion": criterion, "by": by, "statement": statement, "until": until}
+        if document is not None:
+            name, data = document
+            body |= {"document": self.archive.vault.put(data), "document_name": name, "document_bytes": len(data)}
+        return self.archive.append("attestation", body | {"at": self.clock()}, self.clock())
+
+    def attestations(self, criterion: str) -> list[dict[str, Any]]:
+        """What people said about a criterion, the newest first, each with the number of its link."""
+        said = [{"link": link.seq, **self.archive.body(link)} for link in self.archive.chain("attestation")]
+        return [one for one in reversed(said) if one["criterion"] == criterion]
 
     # ------------------------------------------------------------------------------------------- plays
 

@@ -28,6 +28,7 @@ from controlplane.collect.inventory import InventoryError
 from controlplane.console import Screen
 from controlplane.doctor import Surroundings, examine
 from controlplane.domain.catalog import CatalogError
+from controlplane.domain.chain import plain
 from controlplane.domain.model import Look, Outcome
 from controlplane.plays import PlayError
 from controlplane.reports.weekly import IsoWeek, WeekError
@@ -39,6 +40,7 @@ from controlplane.store.bundle import BundleError, SigningKeyError
 from controlplane.store.vault import VaultError
 
 FAILED, USAGE, SOME_LOOKS_FAILED, BROKEN = 1, 2, 3, 4
+LARGEST_DOCUMENT = 20_000_000
 
 app = typer.Typer(name="emrctl", no_args_is_help=True, add_completion=False, help=__doc__, rich_markup_mode=None)
 report_verbs = typer.Typer(no_args_is_help=True, help="Reports in the form of Decree 30/2020.")
@@ -165,17 +167,17 @@ def show_explanation(criterion: str, as_of: AsOf = None, json: Json = False) -> 
     try:
         explanation = p.explain(criterion, day_of(as_of))
     except KeyError:
-        known = [c.id for f in p.catalog.frameworks.values() for c in f.criteria]
-        close = difflib.get_close_matches(criterion, known, 1, 0.4)
-        near = screen().say("cli.near", name=close[0]) if close else ""
-        fail("cli.no_criterion", USAGE, criterion=criterion, near=near)
+        refuse_criterion(p, criterion)
+    said = p.attestations(criterion)
     if json:
-        screen().json(explanation)
+        screen().json({**plain(explanation), "attestations": said})
         return
     seen = [f.observation for c in explanation.checks for f in c.findings if f.observation]
     digests = {o.raw_digest for o in seen if o.raw_digest}
     raw = {name: p.archive.vault.get(name) for name in digests}
     screen().out.print(screen().explanation(explanation, raw))
+    for one in said:
+        screen().tell("cli.attestation", **{name: one[name] for name in ("by", "statement", "until", "link")})
 
 
 @app.command()
@@ -189,6 +191,37 @@ def checks(json: Json = False) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- acting
+
+
+@app.command()
+def attest(
+    criterion: str,
+    by: Annotated[str, typer.Option(help="Who answers for it: an office, not a person's name.")],
+    statement: Annotated[str, typer.Option(help="What is declared, in one sentence.")],
+    until: Annotated[str, typer.Option(metavar="DAY", help="Until when it stands, for example 2027-06-30.")],
+    document: Annotated[Path | None, typer.Option(help="A signed document, at most 20 MB.")] = None,
+    json: Json = False,
+) -> None:
+    """Keep somebody's word about a criterion in the chain. It is shown and exported; it moves no verdict yet."""
+    p, last_day = plane(), day_of(until)
+    if last_day is None or last_day < p.clock().astimezone(p.settings.timezone).date():
+        fail("cli.attest_past", USAGE, until=until)
+    if not by.strip() or not statement.strip():
+        fail("cli.attest_empty", USAGE)
+    kept = None
+    if document is not None:
+        if not document.is_file() or not 0 < document.stat().st_size <= LARGEST_DOCUMENT:
+            fail("cli.attest_document", USAGE, path=document, most=LARGEST_DOCUMENT // 1_000_000)
+        kept = (document.name, document.read_bytes())
+    try:
+        link = p.attest(criterion, by.strip(), statement.strip(), last_day, kept)
+    except KeyError:
+        refuse_criterion(p, criterion)
+    if json:
+        screen().json(link)
+    else:
+        screen().tell("cli.attested", criterion=criterion, link=link.seq)
+        screen().tell("cli.head", seal=link.seal)
 
 
 @app.command("preview")
@@ -465,6 +498,14 @@ def day_of(text: str | None) -> date | None:
         return date.fromisoformat(text)
     except ValueError:
         fail("cli.bad_date", USAGE, text=text)
+
+
+def refuse_criterion(p: Plane, criterion: str) -> NoReturn:
+    """There is no such criterion; name the nearest."""
+    known = [c.id for f in p.catalog.frameworks.values() for c in f.criteria]
+    close = difflib.get_close_matches(criterion, known, 1, 0.4)
+    near = screen().say("cli.near", name=close[0]) if close else ""
+    fail("cli.no_criterion", USAGE, criterion=criterion, near=near)
 
 
 def fail(key: str, code: int, **figures: Any) -> NoReturn:

@@ -34,8 +34,6 @@ from controlplane.store import index
 from controlplane.store.tables import links, looks, observations, rounds, runs
 from controlplane.store.vault import Vault, VaultError
 
-KINDS = ("round_opened", "round", "round_interrupted", "run_opened", "run", "run_interrupted", "export", "report")
-
 
 class BusyError(RuntimeError):
     """Another process holds the lock that this work needs."""
@@ -129,10 +127,11 @@ class Archive:
         with self._writing() as connection:
             return self._link(connection, kind, name, at)
 
-    def chain(self) -> Iterator[Link]:
-        """Every link from the first."""
+    def chain(self, kind: str | None = None) -> Iterator[Link]:
+        """Every link from the first, or those of one kind."""
+        query = sa.select(links).order_by(links.c.seq)
         with self.engine.connect() as connection:
-            for row in connection.execute(sa.select(links).order_by(links.c.seq)):
+            for row in connection.execute(query if kind is None else query.where(links.c.kind == kind)):
                 yield Link(**row._mapping)
 
     def head(self) -> Link | None:

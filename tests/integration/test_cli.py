@@ -86,6 +86,7 @@ def test_a_failing_criterion_of_this_machine_is_explained_down_to_the_bytes(data
     assert all(digest in text for digest in digests)
 
 
+SAID = ["--by", "P", "--statement", "S", "--until", "2099-01-01"]
 BAD = [
     (["explain", "tcvn14423.log.ntpp"], 2, "tcvn14423.log.ntp"),
     (["status", "--as-of", "31/12/2026"], 2, "2025-08-15"),
@@ -101,6 +102,14 @@ BAD = [
     (["accounts", "add", "Trưởng Khoa", "engineer"], 2, "Trưởng Khoa"),
     (["accounts", "add", "khoa-kham", "doctor"], 2, "engineer"),
     (["accounts", "reset", "nobody"], 2, "nobody"),
+    (
+        ["attest", "tcvn14423.x", "--by", "Phòng HC-TH", "--statement", "Đã ban hành", "--until", "2099-01-01"],
+        2,
+        "14423",
+    ),
+    (["attest", "tcvn14423.risk.process", "--by", "P", "--statement", "S", "--until", "2020-01-01"], 2, "2020-01-01"),
+    (["attest", "tcvn14423.risk.process", "--by", " ", "--statement", "S", "--until", "2099-01-01"], 2, "ai khai"),
+    (["attest", "tcvn14423.risk.process", *SAID, "--document", "{tmp}/none.pdf"], 2, "none.pdf"),
     (["frobnicate"], 2, "frobnicate"),
     (["serve", "--port", "99999"], 2, "99999"),
 ]
@@ -153,6 +162,23 @@ def test_evidence_goes_out_and_verifies_and_one_flipped_bit_is_named(data, tmp_p
     out.write_bytes(flipped)
     bad = emrctl(data, "evidence", "verify", out)
     assert (bad.returncode, name in bad.stderr) == (4, True)
+
+
+def test_a_persons_word_is_kept_with_its_document_and_moves_no_verdict(data, tmp_path):
+    paper = tmp_path / "quy-trinh.pdf"
+    paper.write_bytes(b"%PDF-1.7 canary of a document")
+    before = emrctl(data, "score", "--json").stdout
+    argv = ["attest", "tcvn14423.risk.process", "--by", "Phòng HC-TH", "--statement", "Đã ban hành quy trình"]
+    kept = emrctl(data, *argv, "--until", "2099-01-01", "--document", paper, "--json")
+    assert kept.returncode == 0, kept.stderr
+    (said,) = json.loads(emrctl(data, "explain", "tcvn14423.risk.process", "--json").stdout)["attestations"]
+    assert (said["link"], said["by"]) == (json.loads(kept.stdout)["seq"], "Phòng HC-TH")
+    assert "Đã ban hành quy trình" in emrctl(data, "explain", "tcvn14423.risk.process").stdout
+    assert emrctl(data, "score", "--json").stdout == before
+    out = tmp_path / "bundle.zip"
+    assert emrctl(data, "evidence", "export", "--out", out).returncode == 0
+    with zipfile.ZipFile(out) as opened:
+        assert opened.read(f"objects/{said['document']}") == paper.read_bytes()
 
 
 def test_the_weekly_report_is_written_and_kept_in_the_chain(data, tmp_path):
