@@ -1,10 +1,12 @@
 """The main job end to end on the lab's real hosts, by emrctl alone: measure, explain, mend, measure again, prove."""
 
 import json
+import shutil
 import sys
 import zipfile
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 
@@ -153,3 +155,44 @@ def test_the_lab_secrets_are_nowhere_in_the_store(hospital):
     for name in vault.names():
         data = vault.get(name)
         assert not [w for w in words if w in data], name
+
+
+KEPT = {"sv-01", "pc-01", "pc-02", "pc-03", "sw-acc-01", "prn-01", "ups-01"}
+
+
+def a_small_hospital(home):
+    """The shipped rules and plays over an inventory of the lab's hosts alone, as a home of its own."""
+    for name in ("checks", "playbooks", "inventory"):
+        shutil.copytree(ROOT / name, home / name)
+    document = yaml.safe_load((home / "inventory" / "hosts.yaml").read_text(encoding="utf-8"))
+
+    def prune(group):
+        if group.get("hosts"):
+            group["hosts"] = {name: values for name, values in group["hosts"].items() if name in KEPT}
+        for child in (group.get("children") or {}).values():
+            if child:
+                prune(child)
+
+    prune(document["all"])
+    (home / "inventory" / "hosts.yaml").write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
+    return home
+
+
+def test_in_a_hospital_of_these_hosts_alone_the_play_moves_criteria_and_only_its_own(lab, tmp_path, monkeypatch):
+    assert lab.run_lab("up", "--fresh").returncode == 0
+    monkeypatch.setenv("EMRCTL_HOME", str(a_small_hospital(tmp_path / "home")))
+    place = Hospital(lab, tmp_path / "data")
+    place.emrctl("init")
+    assert place.json("round")["looks"] == {"answered": 7}
+    before = {c["id"]: c["verdict"] for c in place.json("score")["criteria"]}
+    assert before["tcvn14423.net.secure_conn"] == "not_met"
+    applied = place.json("apply", "time-ssh")
+    assert applied["run"]["state"] == "successful"
+    moved = {m["criterion"]: (m["before"], m["after"]) for m in applied["difference"]["criteria"]}
+    # The play's checks are needed for this criterion and do not cover it: the violation is gone, no more is claimed.
+    assert moved["tcvn14423.net.secure_conn"] == ("not_met", "unknown")
+    assert moved["tcvn14423.net.idle_timeout"] == ("not_met", "unknown")
+    serves = {c["id"]: {*c["serves"], *c["partly"]} for c in place.json("checks") if c["remedy"] == "time-ssh"}
+    assert set(moved) <= set().union(*serves.values())
+    after = {c["id"]: c["verdict"] for c in place.json("score")["criteria"]}
+    assert {name for name in before if before[name] != after[name]} == set(moved)
