@@ -51,7 +51,7 @@ class Difference:
     levels: tuple[LevelMove, ...]
     criteria: tuple[CriterionMove, ...]
     findings: tuple[FindingMove, ...]
-    met_before: int
+    met_before: int  # of the scored criteria
     met_after: int
 
     @property
@@ -69,8 +69,8 @@ def compare(
         _levels(before, after),
         _criteria(before.criteria, after.criteria),
         _findings(findings_before, findings_after),
-        sum(1 for c in before.criteria if c.verdict is Verdict.MET),
-        sum(1 for c in after.criteria if c.verdict is Verdict.MET),
+        sum(group.counts.get(Verdict.MET, 0) for group in before.groups),
+        sum(group.counts.get(Verdict.MET, 0) for group in after.groups),
     )
 
 
