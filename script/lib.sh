@@ -57,8 +57,13 @@ stop_heartbeat() {
 start_heartbeat() {
     local owner=$$ label=$1
     (
+        nap=
+        trap '[[ -z $nap ]] || kill "$nap" 2>/dev/null; exit 0' TERM
         waited=0
-        while sleep 5 >/dev/null 2>&1 && kill -0 "$owner" 2>/dev/null; do
+        while kill -0 "$owner" 2>/dev/null; do
+            sleep 5 >/dev/null 2>&1 &
+            nap=$!
+            wait "$nap"
             waited=$((waited + 5))
             ((waited % 15)) || printf '      … %s s  %s\n' "$waited" "$label"
         done
