@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,13 +78,15 @@ def utc_now() -> datetime:
 
 def init_store(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Plane:
     """Make what is missing: folders (0700), tables, signing key, admin account. Safe to call again."""
-    os.umask(0o077)
     for folder in (settings.data_dir, settings.secrets_dir, settings.run_dir, settings.keys_dir):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
     settings.known_hosts_file.touch(mode=0o600, exist_ok=True)
     engine = open_engine(settings.database_url)
     migrate(engine)
+    database = settings.data_dir / "emrctl.db"
+    if database.exists():
+        database.chmod(0o600)  # SQLite gives its journals the mode of the database
     SigningKey.load_or_make(settings.keys_dir)
     accounts = Accounts(engine)
     if accounts.find(ADMIN) is None:

@@ -1,6 +1,7 @@
 """The route on this very machine: real facts and bytes, numbers traced, the index rebuilt, past days judged again."""
 
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -160,3 +161,18 @@ def test_a_second_round_without_change_keeps_little(tmp_path):
     second = plane.make_round()
     bodies = {link.seq: json.loads(plane.archive.vault.get(link.digest)) for link in plane.archive.chain()}
     assert len(bodies[second.seq]["changed"]) < 0.2 * len(bodies[first.seq]["changed"])
+
+
+def test_the_store_is_closed_to_others_and_the_process_keeps_its_umask(tmp_path):
+    before = os.umask(0o022)
+    try:
+        plane = a_plane(tmp_path / "data")
+        plane.make_round()
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+    data = plane.settings.data_dir
+    assert data.stat().st_mode & 0o777 == 0o700
+    for path in data.rglob("*"):
+        if path.is_file():
+            assert path.stat().st_mode & 0o077 == 0, path.name
