@@ -939,3 +939,14 @@ def test_a_title_of_an_asset_that_is_gone_is_no_problem(
         assert client.get(path).status_code == 200
     assert client.get("/assets/controlplane-01").status_code == 404
     assert time.monotonic() - started < 30
+
+
+def test_a_persons_word_stands_on_the_criterions_page_as_text(
+    plane: Plane, clients: Mapping[str, TestClient], clock: Clock
+) -> None:
+    said = "Đã ban hành <script>alert(1)</script>"
+    plane.attest("tcvn14423.risk.process", "Phòng HC-TH", said, date(2099, 1, 1), ("qd.pdf", b"%PDF-1.7"))
+    page = clients["auditor"].get("/criteria/tcvn14423.risk.process").text
+    assert "Phòng HC-TH" in page
+    assert "qd.pdf" in page
+    assert "<script>" not in page
