@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,3 +208,36 @@ def test_a_kill_during_a_round_leaves_a_store_that_opens(tmp_path):
     assert [n["code"] for n in status["notes"]] in (["no_round", "interrupted"], [])
     assert emrctl(tmp_path, "chain").returncode == 0
     assert emrctl(tmp_path, "round").returncode == 0
+
+
+BROKEN_FILES = [
+    ("checks/server.yaml", "checks:\n- id: [unclosed\n", "server.yaml"),
+    ("checks/server.yaml", "checks:\n- id: server.x\n  titel: {vi: a, en: b}\n", "titel"),
+    ("checks/server.yaml", "\xff\xfe", "server.yaml"),
+    ("checks/criteria/tt54-2017.yaml", "framework: tt54-2017\n", "tt54-2017.yaml"),
+    (
+        "checks/waivers.yaml",
+        "waivers:\n- {check: no.such, reason: r, approver: a, expires_on: 2030-01-01}\n",
+        "no.such",
+    ),
+    ("playbooks/plays.yaml", "plays: []\n", "plays.yaml"),
+    ("playbooks/plays.yaml", "plays: [\n", "plays.yaml"),
+    ("inventory/campaign.yaml", "title: {vi: a}\n", "campaign.yaml"),
+    ("inventory/vlans.yaml", "vlans: 7\n", "vlans.yaml"),
+    ("inventory/hosts.yaml", "all:\n\thosts:\n", "hosts.yaml"),
+]
+
+
+@pytest.mark.parametrize(("file", "text", "word"), BROKEN_FILES, ids=lambda v: v[:24] if isinstance(v, str) else None)
+def test_every_file_of_the_house_when_broken_is_named_and_loses_nothing(tmp_path, file, text, word):
+    home = tmp_path / "home"
+    for name in ("checks", "playbooks", "inventory"):
+        shutil.copytree(ROOT / name, home / name)
+    (home / file).write_bytes(text.encode("latin-1"))
+    emrctl(tmp_path / "data", "init")
+    refused = emrctl(tmp_path / "data", "status", env={"EMRCTL_HOME": str(home)})
+    said = refused.stdout + refused.stderr
+    assert refused.returncode == 1, said
+    assert word in said
+    assert "Traceback" not in said
+    assert emrctl(tmp_path / "data", "status").returncode == 0
