@@ -176,7 +176,9 @@ def enter(first: int, command: list[str]) -> list[str]:
     """The argv that runs ``command`` inside a host, as root there, without the rights its own root lacks."""
     clean = ["/usr/bin/env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]
     spaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd"]
-    return ["nsenter", f"--target={first}", *spaces, *clean, "setpriv", f"--bounding-set={DROPPED_RIGHTS}", *command]
+    # Rights that are inherited outlive the bounding set, so these go as well.
+    drop = ["setpriv", "--ambient-caps=-all", "--inh-caps=-all", f"--bounding-set={DROPPED_RIGHTS}"]
+    return ["nsenter", f"--target={first}", *spaces, *clean, *drop, *command]
 
 
 def state(folder: Folder) -> list[dict[str, Any]]:

@@ -43,4 +43,4 @@ pivot_root . .
 umount -l .
 cd /
 exec /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
-    /usr/bin/setpriv --bounding-set="$rights" /usr/sbin/init
+    /usr/bin/setpriv --ambient-caps=-all --inh-caps=-all --bounding-set="$rights" /usr/sbin/init
