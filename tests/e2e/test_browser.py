@@ -148,7 +148,8 @@ def test_no_page_scrolls_sideways(browser: Any, state: Any, base: str, tmp_path:
     page = open_page(browser, state, width, 740)
     broken: list[str] = []
     page.on("console", lambda message: broken.append(message.text) if message.type == "error" else None)
-    page.on("requestfailed", lambda request: broken.append(request.url))
+    # A request that the next page cut off (the icon's, as a rule) has not failed.
+    page.on("requestfailed", lambda r: broken.append(r.url) if r.failure != "net::ERR_ABORTED" else None)
     for path in (*PAGES, *_found(page, base)):
         answer = page.goto(f"{base}{path}?lang={lang}")
         assert answer.status == 200, path
