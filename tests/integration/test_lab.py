@@ -323,6 +323,8 @@ def test_a_wrong_call_is_a_sentence(lab: Lab, words: list[str]) -> None:
 
 
 def test_without_root_it_says_so(lab: Lab) -> None:
+    if any(not folder.stat().st_mode & 0o001 for folder in Path(__file__).resolve().parents):
+        pytest.skip("the account nobody may not enter this folder")
     done = lab.run_lab("status", user="nobody", cwd="/")
     assert done.returncode == 1
     assert "root" in done.stderr

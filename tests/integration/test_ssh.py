@@ -366,8 +366,10 @@ def test_the_deadline_interrupts_a_command_that_hangs_and_keeps_what_came(server
 
 
 def sessions_of(pid: int) -> list[int]:
-    """The sshd processes that serve one connection each, children of the listener."""
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """The sshd processes that serve connections: children of the listener, and since OpenSSH 9.8 their children too."""
+    children = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    served = [child for child in children if Path(f"/proc/{child}/comm").read_text().startswith("sshd")]
+    return [*served, *(deeper for child in served for deeper in sessions_of(child))]
 
 
 def test_a_connection_cut_in_the_middle_keeps_the_replies_so_far(server: Server) -> None:
