@@ -39,7 +39,9 @@ class Settings(BaseSettings):
         description="Inventory files after inventory/hosts.yaml, for example the lab's; later files win.",
     )
     known_hosts: Path | None = Field(None, description="OpenSSH known_hosts; default <data_dir>/known_hosts.")
-    database: str = Field("", description="SQLAlchemy address; empty: SQLite in <data_dir>/emrctl.db.")
+    database: str = Field(
+        "", description="SQLAlchemy address; empty: SQLite in <data_dir>/emrctl.db. Only SQLite is supported."
+    )
     language: str = Field("vi", pattern="^(vi|en)$", description="Tongue of the faces: vi or en.")
     zone: str = Field("Asia/Ho_Chi_Minh", description="Time zone of the faces and of the law's dates.")
     host: str = Field("127.0.0.1", description="Address that serve listens on.")

@@ -59,7 +59,7 @@ def test_every_finding_is_explained_to_the_bytes_it_was_read_from(measured):
                         continue
                     o = found.observation
                     assert (o.fact, o.asset) == (check.check.fact, found.finding.asset)
-                    assert o.asked == FACTS[o.fact].ask or o.asked
+                    assert o.asked == FACTS[o.fact].ask
                     if o.raw_digest is not None and o.outcome is Outcome.ANSWERED:
                         raw = plane.archive.vault.get(o.raw_digest)
                         assert digest(raw) == o.raw_digest
