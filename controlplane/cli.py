@@ -23,13 +23,13 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from controlplane import __version__
-from controlplane.bootstrap import ADMIN, NoStoreError, Plane, init_store, open_plane
+from controlplane.bootstrap import ADMIN, NoStoreError, Paper, Plane, init_store, open_plane
 from controlplane.collect.inventory import InventoryError
 from controlplane.console import Screen
 from controlplane.doctor import Surroundings, examine
 from controlplane.domain.catalog import CatalogError
-from controlplane.domain.chain import plain
-from controlplane.domain.model import Look, Outcome
+from controlplane.domain.declared import Word, WordError
+from controlplane.domain.model import Declared, Look, Outcome
 from controlplane.plays import PlayError
 from controlplane.reports.weekly import IsoWeek, WeekError
 from controlplane.settings import Settings, SettingsError, read_settings
@@ -52,6 +52,10 @@ app.add_typer(account_verbs, name="accounts")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of words.")]
 AsOf = Annotated[str | None, typer.Option("--as-of", metavar="DAY", help="Judge a past day, for example 2026-11-20.")]
+Law = Annotated[
+    str | None,
+    typer.Option("--law", metavar="DAY", help="By the laws in force on another day, for example 2025-08-15."),
+]
 Limit = Annotated[list[str] | None, typer.Option("--limit", "-l", metavar="HOST|GROUP", help="Only these; repeatable.")]
 
 
@@ -140,9 +144,9 @@ def walk(limit: Limit = None, json: Json = False) -> None:
 
 
 @app.command()
-def status(as_of: AsOf = None, json: Json = False) -> None:
+def status(as_of: AsOf = None, law: Law = None, json: Json = False) -> None:
     """The director's screen: levels, gaps, blockers, days left. Exit 4 when the chain is broken."""
-    overview = plane().overview(day_of(as_of))
+    overview = plane().overview(day_of(as_of), law=day_of(law))
     if json:
         screen().json(overview)
     else:
@@ -151,13 +155,13 @@ def status(as_of: AsOf = None, json: Json = False) -> None:
 
 
 @app.command("score")
-def show_score(as_of: AsOf = None, json: Json = False) -> None:
+def show_score(as_of: AsOf = None, law: Law = None, json: Json = False) -> None:
     """Levels of every group, and how many criteria say what."""
-    p, day = plane(), day_of(as_of)
+    p, day, frame = plane(), day_of(as_of), day_of(law)
     if json:
-        screen().json(p.judgement(day).card)
+        screen().json(p.judgement(day, frame).card)
     else:
-        screen().out.print(screen().groups(p.overview(day).groups))
+        screen().out.print(screen().groups(p.overview(day, law=frame).groups))
 
 
 @app.command("explain")
@@ -168,16 +172,13 @@ def show_explanation(criterion: str, as_of: AsOf = None, json: Json = False) -> 
         explanation = p.explain(criterion, day_of(as_of))
     except KeyError:
         refuse_criterion(p, criterion)
-    said = p.attestations(criterion)
     if json:
-        screen().json({**plain(explanation), "attestations": said})
+        screen().json(explanation)
         return
-    seen = [f.observation for c in explanation.checks for f in c.findings if f.observation]
+    seen = [f.observation for c in explanation.checks for f in c.findings if f.observation] + [*explanation.words]
     digests = {o.raw_digest for o in seen if o.raw_digest}
     raw = {name: p.archive.vault.get(name) for name in digests}
     screen().out.print(screen().explanation(explanation, raw))
-    for one in said:
-        screen().tell("cli.attestation", **{name: one[name] for name in ("by", "statement", "until", "link")})
 
 
 @app.command()
@@ -194,34 +195,43 @@ def checks(json: Json = False) -> None:
 
 
 @app.command()
-def attest(
-    criterion: str,
+def declare(
+    criteria: Annotated[list[str], typer.Argument(help="The criteria it is about.")],
     by: Annotated[str, typer.Option(help="Who answers for it: an office, not a person's name.")],
     statement: Annotated[str, typer.Option(help="What is declared, in one sentence.")],
-    until: Annotated[str, typer.Option(metavar="DAY", help="Until when it stands, for example 2027-06-30.")],
-    document: Annotated[Path | None, typer.Option(help="A signed document, at most 20 MB.")] = None,
+    kind: Annotated[Declared, typer.Option(help="What kind of word it is.")] = Declared.ATTESTATION,
+    until: Annotated[str | None, typer.Option(metavar="DAY", help="Its last day, for example 2027-06-30.")] = None,
+    issued_on: Annotated[str | None, typer.Option(metavar="DAY", help="When the document was signed.")] = None,
+    effective_on: Annotated[str | None, typer.Option(metavar="DAY", help="From when it stands.")] = None,
+    number: Annotated[str, typer.Option(help="The document's number, for example 12/QĐ-BVNT.")] = "",
+    signer: Annotated[str, typer.Option(help="The signer's office.")] = "",
+    count: Annotated[int | None, typer.Option(help="How many assets are declared.")] = None,
+    document: Annotated[list[Path] | None, typer.Option(help="A document or photograph; repeatable.")] = None,
     json: Json = False,
 ) -> None:
-    """Keep somebody's word about a criterion in the chain. It is shown and exported; it moves no verdict yet."""
-    p, last_day = plane(), day_of(until)
-    if last_day is None or last_day < p.clock().astimezone(p.settings.timezone).date():
-        fail("cli.attest_past", USAGE, until=until)
-    if not by.strip() or not statement.strip():
-        fail("cli.attest_empty", USAGE)
-    kept = None
-    if document is not None:
-        if not document.is_file() or not 0 < document.stat().st_size <= LARGEST_DOCUMENT:
-            fail("cli.attest_document", USAGE, path=document, most=LARGEST_DOCUMENT // 1_000_000)
-        kept = (document.name, document.read_bytes())
+    """Keep somebody's word about criteria, with its documents, in the chain. It counts where a word can count."""
+    p = plane()
+    who = (by.strip(), statement.strip(), number.strip(), signer.strip())
+    word = Word(tuple(criteria), kind, *who, day_of(issued_on), day_of(effective_on), day_of(until), count)
     try:
-        link = p.attest(criterion, by.strip(), statement.strip(), last_day, kept)
-    except KeyError:
-        refuse_criterion(p, criterion)
+        link = p.declare(word, [paper_of(path) for path in document or ()])
+    except WordError as error:
+        if error.reason.code == "unknown_criterion":
+            refuse_criterion(p, error.reason.figures["criterion"])
+        fail(f"declare.{error.reason.code}", USAGE, **error.reason.figures)
     if json:
         screen().json(link)
     else:
-        screen().tell("cli.attested", criterion=criterion, link=link.seq)
+        screen().tell("cli.declared", criteria=", ".join(word.criteria), link=link.seq)
         screen().tell("cli.head", seal=link.seal)
+
+
+def paper_of(path: Path) -> Paper:
+    """A document from a file, with what is known of it."""
+    if not path.is_file() or not 0 < path.stat().st_size <= LARGEST_DOCUMENT:
+        fail("cli.declare_document", USAGE, path=path, most=LARGEST_DOCUMENT // 1_000_000)
+    data = path.read_bytes()
+    return {"name": path.name, "bytes": len(data)}, data
 
 
 @app.command("preview")

@@ -166,7 +166,23 @@ class Screen:
             branch.add(escape(rule_words(proof.check)))
             for found in proof.findings:
                 self._finding(branch, found, raw)
+        if e.words:
+            self._words(tree, e, raw)
         return tree
+
+    def _words(self, tree: Tree, e: Explanation, raw: Mapping[str, bytes]) -> None:
+        """What people said of the criterion, the newest first, and whether a check says otherwise."""
+        branch = tree.add(escape(self.say("web.explain.step_attested")))
+        if e.score.contradicted and e.word is not None:
+            declared = e.word.finding.reason.figures.get("count", "-")
+            met, of = e.score.findings.get("met", 0), sum(e.score.findings.values())
+            branch.add(
+                f"[bold red]{escape(self.say('web.explain.contradicted', declared=declared, met=met, of=of))}[/]"
+            )
+        if e.word is not None:
+            self._finding(branch, e.word, raw)
+        for word in e.words[1 if e.word is not None else 0 :]:
+            self._observation(branch, word, raw)
 
     def _finding(self, branch: Tree, proof: FindingProof, raw: Mapping[str, bytes]) -> None:
         f = proof.finding

@@ -11,6 +11,7 @@ from typing import Any
 
 from controlplane.domain.chain import canonical, digest
 from controlplane.domain.model import (
+    AnnexCell,
     Catalog,
     Check,
     Criterion,
@@ -24,8 +25,9 @@ from controlplane.domain.model import (
 
 TESTS = ("equals", "at_most", "at_least", "one_of", "contains", "matches")
 SEVERITIES = ("low", "medium", "high", "critical")
-RULES = ("cumulative", "own_set")
+RULES = ("cumulative", "own_set", "share")
 KINDS = ("required", "suggested", "conditional", "informative")
+SEEN = ("official", "quoted", "secondary")  # words of confidence that stand for a text somebody read
 SPAN = re.compile(r"^(\d{1,5})(m|h|d)$")
 
 CHECK_KEYS = frozenset(
@@ -34,7 +36,8 @@ CHECK_KEYS = frozenset(
 FRAMEWORK_KEYS = frozenset("framework title source in_force rule sources groups criteria annex2".split())
 GROUP_KEYS = frozenset("id title levels list_complete in_force note".split())
 CRITERION_KEYS = frozenset(
-    "id group levels section title clause source standing scored confidence kind automatable note params".split()
+    "id group levels draft_levels section title clause source standing scored confidence kind automatable note params"
+    " evidence_idea".split()
 )
 WAIVER_KEYS = frozenset("check asset reason approver expires_on".split())
 
@@ -74,13 +77,24 @@ def make_catalog(
     for file, document in sorted(framework_documents.items()):
         framework = _framework(file, document, serving, covered, targets or {})
         frameworks[framework.id] = framework
-    known = frozenset(c.id for f in frameworks.values() for c in f.criteria)
+    known = _known_criteria(frameworks)
     for criterion, by in serving.items():
         if criterion not in known:
             raise CatalogError(f"{by[0]}: serves {criterion!r}, which no framework holds{_near(criterion, known)}")
     waivers = tuple(_waiver(entry, checks) for entry in _entries("waivers", waiver_document, "waivers"))
     body = catalog_body(check_documents, framework_documents, waiver_document, targets)
     return Catalog(checks, frameworks, waivers, digest(canonical(body)))
+
+
+def _known_criteria(frameworks: Mapping[str, Framework]) -> frozenset[str]:
+    """Every criterion's id; an id may not stand in two frameworks, for checks and people name it alone."""
+    where: dict[str, str] = {}
+    for framework in frameworks.values():
+        for criterion in framework.criteria:
+            if criterion.id in where:
+                raise CatalogError(f"{framework.id}: {criterion.id}: this id also stands in {where[criterion.id]}")
+            where[criterion.id] = framework.id
+    return frozenset(where)
 
 
 def catalog_body(
@@ -207,7 +221,22 @@ def _framework(
         document["rule"],
         groups,
         tuple(criteria.values()),
+        _annex(file, document.get("annex2"), ladders),
     )
+
+
+def _annex(file: str, document: Any, ladders: Mapping[str, Group]) -> tuple[AnnexCell, ...]:
+    """The table of group levels behind each overall level; a recalled cell decides nothing."""
+    cells = []
+    for overall, row in (document or {}).items():
+        for group, cell in row.items():
+            where = f"{file}: annex2 {overall} {group}"
+            if group not in ladders or cell.get("level") not in ladders[group].levels:
+                raise CatalogError(f"{where}: no such group, or a level that is not on its ladder")
+            _keys(where, cell, frozenset(("level", "confidence", "note")), ("level", "confidence"))
+            seen = cell["confidence"] in SEEN
+            cells.append(AnnexCell(str(overall), group, cell["level"], str(cell["confidence"]), seen))
+    return tuple(cells)
 
 
 def _group(
@@ -226,6 +255,7 @@ def _group(
         _period(where, entry.get("in_force") or [None, None]),
         level,
         owner,
+        str(entry.get("note", "")),
     )
 
 
@@ -265,7 +295,32 @@ def _criterion(
         covered=id_ in covered,
         note=str(entry.get("note", "")),
         owner=group.owner,
+        max_age_days=_max_age(where, entry.get("params")),
+        draft_levels=_draft_levels(where, entry, group),
+        evidence_idea=str(entry.get("evidence_idea", "")),
     )
+
+
+def _max_age(where: str, params: Any) -> int | None:
+    """The strictest age of a document over the levels: one verdict must hold for each of them."""
+    if params is None:
+        return None
+    if not isinstance(params, Mapping):
+        raise CatalogError(f"{where}: params must be a mapping")
+    ages = params.get("max_age_days") or {}
+    days = [age for age in (ages.values() if isinstance(ages, Mapping) else [ages]) if age is not None]
+    if not all(isinstance(age, int) and age > 0 for age in days):
+        raise CatalogError(f"{where}: max_age_days must be whole days")
+    return min(days, default=None)
+
+
+def _draft_levels(where: str, entry: Mapping[str, Any], group: Group) -> tuple[str, ...]:
+    levels = _strings(where, entry.get("draft_levels") or [], "draft_levels")
+    if levels and (entry["levels"] or entry["standing"] != Standing.DRAFT):
+        raise CatalogError(f"{where}: draft_levels are for a draft whose levels are not known")
+    if off := [level for level in levels if level not in group.levels]:
+        raise CatalogError(f"{where}: draft level {off[0]!r} is not on the ladder {', '.join(group.levels)}")
+    return levels
 
 
 def _standing(where: str, entry: Mapping[str, Any], levels: Sequence[str]) -> Standing:
