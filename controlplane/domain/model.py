@@ -241,6 +241,7 @@ class Criterion:
     covered: bool = False  # some check serves it; False: its checks are needed, and all of them met proves nothing
     note: str = ""
     owner: str = ""
+    evidence_idea: str = ""  # what would prove it, in short English
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,8 @@ class Framework:
     title: Words
     source: str
     in_force: tuple[date | None, date | None]
-    rule: str  # cumulative: a level needs every criterion of it and of those below; own_set: each its own
+    # cumulative: a level needs every criterion of it and of those below; own_set: each its own; share: no level at all
+    rule: str
     groups: tuple[Group, ...]
     criteria: tuple[Criterion, ...]
 

@@ -115,6 +115,8 @@ def _levels(
 ) -> tuple[str | None, str | None, Reason, bool]:
     if not in_force(group.in_force, as_of):
         return None, None, Reason("group_out_of_force"), False
+    if framework.rule == "share":
+        return None, None, Reason("share_rule"), False
     words = {c.id: scores[c.id].verdict for c in scored}
     possible = _highest(framework.rule, group, scored, words, MAY_HOLD, some_met=False)
     if not group.list_complete:
