@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from controlplane.domain.chain import canonical, digest
-from controlplane.domain.forms import CatalogError as CatalogError
+from controlplane.domain.forms import CatalogError
 from controlplane.domain.forms import day as _day
 from controlplane.domain.forms import keys as _keys
 from controlplane.domain.forms import near as _near
@@ -26,6 +26,8 @@ from controlplane.domain.model import (
     Standing,
     Waiver,
 )
+
+__all__ = ["CatalogError", "catalog_body", "catalog_from", "make_catalog", "span"]
 
 TESTS = ("equals", "at_most", "at_least", "one_of", "contains", "matches")
 SEVERITIES = ("low", "medium", "high", "critical")
