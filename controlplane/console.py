@@ -235,7 +235,7 @@ def level_words(say: Say, levels: tuple[str, ...], level: str | None) -> str:
     if level is None:
         lowest = level_words(say, levels, levels[0])
         return say("level.below", lowest=lowest[:1].lower() + lowest[1:])
-    return say(f"level.{level}") if level in ("basic", "advanced") else say("level.number", level=level)
+    return say("level.number", level=level) if level.isdigit() else say(f"level.{level}")
 
 
 def rule_words(check: Check) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 from controlplane.domain.chain import canonical, digest
+from controlplane.domain.forms import CatalogError
+from controlplane.domain.forms import day as _day
+from controlplane.domain.forms import keys as _keys
+from controlplane.domain.forms import near as _near
+from controlplane.domain.forms import period as _period
+from controlplane.domain.forms import strings as _strings
+from controlplane.domain.forms import text as _text
+from controlplane.domain.forms import words as _words
 from controlplane.domain.model import (
     AnnexCell,
     Catalog,
@@ -20,8 +26,9 @@ from controlplane.domain.model import (
     Group,
     Standing,
     Waiver,
-    Words,
 )
+
+__all__ = ["CatalogError", "catalog_body", "catalog_from", "make_catalog", "span"]
 
 TESTS = ("equals", "at_most", "at_least", "one_of", "contains", "matches")
 SEVERITIES = ("low", "medium", "high", "critical")
@@ -40,10 +47,6 @@ CRITERION_KEYS = frozenset(
     " evidence_idea".split()
 )
 WAIVER_KEYS = frozenset("check asset reason approver expires_on".split())
-
-
-class CatalogError(ValueError):
-    """The catalogue does not hold together. The message names the entry and says what is wrong with it."""
 
 
 def make_catalog(
@@ -355,52 +358,3 @@ def _serving(checks: Mapping[str, Check]) -> dict[str, list[str]]:
         for criterion in (*check.serves, *check.partly):
             serving.setdefault(criterion, []).append(check.id)
     return serving
-
-
-def _keys(where: str, entry: Mapping[str, Any], allowed: frozenset[str], needed: Sequence[str]) -> None:
-    for key in entry:
-        if key not in allowed:
-            raise CatalogError(f"{where}: unknown key {key!r}{_near(str(key), allowed)}")
-    for key in needed:
-        if key not in entry:
-            raise CatalogError(f"{where}: lacks {key!r}")
-
-
-def _words(where: str, document: Any) -> Words:
-    if not isinstance(document, Mapping) or set(document) != {"vi", "en"}:
-        raise CatalogError(f"{where}: a sentence needs both tongues, vi and en")
-    vi, en = document["vi"], document["en"]
-    if not (isinstance(vi, str) and isinstance(en, str) and vi.strip() and en.strip()):
-        raise CatalogError(f"{where}: both tongues must be text")
-    return Words(unicodedata.normalize("NFC", vi), en)
-
-
-def _text(where: str, entry: Mapping[str, Any], key: str) -> str:
-    value = entry[key]
-    if not isinstance(value, str) or not value.strip():
-        raise CatalogError(f"{where}: {key} must be text")
-    return value
-
-
-def _strings(where: str, value: Any, key: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise CatalogError(f"{where}: {key} must be a list of text")
-    return tuple(value)
-
-
-def _period(where: str, value: Any) -> tuple[date | None, date | None]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise CatalogError(f"{where}: in_force must be [from, until]")
-    return (_day(where, value[0]) if value[0] else None, _day(where, value[1]) if value[1] else None)
-
-
-def _day(where: str, value: Any) -> date:
-    try:
-        return value if isinstance(value, date) else date.fromisoformat(str(value))
-    except ValueError:
-        raise CatalogError(f"{where}: {value!r} is not a day such as 2025-08-15") from None
-
-
-def _near(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
