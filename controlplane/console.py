@@ -16,9 +16,9 @@ from rich.tree import Tree
 
 from controlplane import texts
 from controlplane.domain.chain import plain
-from controlplane.domain.compare import Difference
+from controlplane.domain.compare import Cause, Difference
 from controlplane.domain.explain import Explanation, FindingProof
-from controlplane.domain.model import Asset, Catalog, Check, GroupScore, Observation
+from controlplane.domain.model import DECLARED, Asset, Catalog, Check, GroupScore, Observation
 from controlplane.domain.overview import GroupView, Overview
 from controlplane.texts import Say
 
@@ -215,6 +215,8 @@ class Screen:
                 f"  {escape(move.criterion)}: {self.verdict(move.before or 'unknown')} → "
                 f"{self.verdict(move.after or 'unknown')}"
             )
+            for cause in move.causes:
+                self.out.print(f"      {escape(self.cause(cause))}")
         for found in d.findings:
             reason = found.reason_after
             why = texts.reason(self.say, reason.code, reason.figures) if reason else ""
@@ -222,6 +224,18 @@ class Screen:
                 f"    {escape(found.check)} {escape(found.asset)}: {self.verdict(found.before or 'unknown')} → "
                 f"{self.verdict(found.after or 'unknown')}: {escape(why)}"
             )
+
+    def cause(self, cause: Cause) -> str:
+        """Why a criterion moved, in one sentence that names check, asset, run or link."""
+        reason = cause.after or cause.before
+        figures = {
+            "check": cause.check.removeprefix(DECLARED),
+            "asset": cause.asset or "-",
+            "run": cause.run,
+            "link": -(cause.observation_after or cause.observation_before or 0),
+            "why": texts.reason(self.say, reason.code, reason.figures) if reason else "-",
+        }
+        return self.say(f"cause.{cause.kind}", **figures)
 
     def _table(self, *keys: str) -> Table:
         table = Table(header_style="bold", expand=False)

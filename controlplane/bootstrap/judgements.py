@@ -10,7 +10,7 @@ from typing import Any
 from controlplane.bootstrap.rules import Rules
 from controlplane.collect.inventory import Inventory, InventoryError
 from controlplane.domain.chain import Break
-from controlplane.domain.compare import Difference, compare
+from controlplane.domain.compare import Difference, Run, Side, because
 from controlplane.domain.explain import Explanation, explain
 from controlplane.domain.judge import judge
 from controlplane.domain.model import Asset, Catalog, Finding, Reason, Scorecard
@@ -25,6 +25,9 @@ from controlplane.domain.overview import (
     totals,
 )
 from controlplane.domain.score import score
+
+MOST_RUNS = 10_000
+"""How far back a difference looks for the play behind it."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,23 @@ class Judgements(Rules):
         return explain(criterion, j.catalog, j.card, j.findings, self.archive.observations(ids), words)
 
     def difference(self, before: str, after: str) -> Difference:
-        """What moved between two rounds, from what they sealed. Raises ``KeyError``."""
-        card_before, findings_before = self.archive.sealed(before)
-        card_after, findings_after = self.archive.sealed(after)
-        return compare(card_before, card_after, findings_before, findings_after)
+        """What moved between two rounds, from what they sealed, and because of what. Raises ``KeyError``."""
+        sides = []
+        for id_ in (before, after):
+            catalog, _ = self._rules_of(self.archive.round(id_))
+            sides.append(Side(catalog, *self.archive.sealed(id_)))
+        return self._because(*sides)
+
+    def difference_of_days(self, before: date, after: date | None = None) -> Difference:
+        """What moved between the end of one day and the end of another, or now."""
+        old, new = self.judgement(before), self.judgement(after)
+        return self._because(Side(old.catalog, old.card, old.findings), Side(new.catalog, new.card, new.findings))
+
+    def _because(self, before: Side, after: Side) -> Difference:
+        ids = {f.observation for side in (before, after) for f in side.findings if f.observation}
+        runs = [
+            Run(run["id"], frozenset(run["hosts"]), run["started_at"], run["ended_at"])
+            for run in self.archive.runs(MOST_RUNS)
+            if run["mode"] == "apply" and run["state"] == "successful" and run["ended_at"]
+        ]
+        return because(before, after, self.archive.observations(ids), runs)
