@@ -26,8 +26,10 @@ from controlplane.collect.ssh import SshTransport
 from controlplane.domain.catalog import CatalogError, catalog_body, catalog_from, make_catalog
 from controlplane.domain.chain import Break, Link, canonical, plain
 from controlplane.domain.compare import Difference, compare
+from controlplane.domain.duties import Duties, make_duties
 from controlplane.domain.explain import Explanation, explain, find_criterion
 from controlplane.domain.judge import judge
+from controlplane.domain.leveling import Questionnaire, make_questionnaire
 from controlplane.domain.model import Asset, Catalog, Finding, Look, Reason, Scorecard, Words
 from controlplane.domain.overview import (
     Campaign,
@@ -151,6 +153,18 @@ class Plane:
     def catalog(self) -> Catalog:
         """Checks and frameworks. Raises ``CatalogError`` naming the entry."""
         return self._catalog[0]
+
+    @cached_property
+    def questionnaire(self) -> Questionnaire:
+        """How a system's security level is determined. Raises ``CatalogError`` naming the entry."""
+        file = self.settings.home / "checks" / "law" / "level-nd331-2026.yaml"
+        return make_questionnaire(file.name, _read_yaml(file))
+
+    @cached_property
+    def duties(self) -> Duties:
+        """What the law asks at its time. Raises ``CatalogError`` naming the entry."""
+        file = self.settings.home / "checks" / "law" / "duties.yaml"
+        return make_duties(file.name, _read_yaml(file))
 
     def inventory(self) -> tuple[Inventory, InventoryError | None]:
         """The inventory in force; with an error when the files have one and the last good one stands in."""
