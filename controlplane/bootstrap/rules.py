@@ -19,6 +19,8 @@ from controlplane.collect.snmp import SnmpTransport
 from controlplane.collect.ssh import SshTransport
 from controlplane.domain.catalog import CatalogError, catalog_body, catalog_from, make_catalog
 from controlplane.domain.chain import canonical
+from controlplane.domain.duties import Duties, make_duties
+from controlplane.domain.leveling import Questionnaire, make_questionnaire
 from controlplane.domain.model import Asset, Catalog, Words
 from controlplane.domain.overview import Campaign, RoundView
 from controlplane.plays import Play, load_plays
@@ -73,6 +75,18 @@ class Rules:
         known = {"facts": frozenset(FACTS), "plays": frozenset(self.plays)}
         catalog = make_catalog(checks, frameworks, waivers, targets=targets, **known)
         return catalog, canonical(catalog_body(checks, frameworks, waivers, targets))
+
+    @cached_property
+    def questionnaire(self) -> Questionnaire:
+        """How a system's security level is determined. Raises ``CatalogError`` naming the entry."""
+        file = self.settings.home / "checks" / "law" / "level-nd331-2026.yaml"
+        return make_questionnaire(file.name, _read_yaml(file))
+
+    @cached_property
+    def duties(self) -> Duties:
+        """What the law asks at its time. Raises ``CatalogError`` naming the entry."""
+        file = self.settings.home / "checks" / "law" / "duties.yaml"
+        return make_duties(file.name, _read_yaml(file))
 
     def inventory(self) -> tuple[Inventory, InventoryError | None]:
         """The inventory in force; with an error when the files have one and the last good one stands in."""
