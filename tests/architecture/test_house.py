@@ -58,7 +58,7 @@ DOORS = {
     "subprocess": ("collect/local.py", "plays.py", "store/verify.py"),
     "typer": ("cli/",),
     "uvicorn": ("cli/",),
-    "yaml": ("bootstrap/", "collect/inventory.py", "texts/__init__.py"),
+    "yaml": ("bootstrap/", "cli/checks.py", "collect/inventory.py", "texts/__init__.py"),
     "zstandard": ("store/vault.py",),
 }
 CLOCKS = {"now", "today", "utcnow", "time", "monotonic", "perf_counter"}
