@@ -1,0 +1,134 @@
+"""What a DICOM peer agrees to: an association, an echo, and which kinds of images and lists it would take.
+
+It refuses to store, query, move or delete anything: presentation contexts are proposed and left unused, so no
+patient is ever named. pynetdicom is an extra; without it every question here is ``not_supported`` with a sentence.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from controlplane.collect.service_wire import ProbeError, Wire, lenient_context
+from controlplane.domain.model import Outcome
+
+STRANGER = "EMRCTLSTRANGER"
+"""An application entity title that no archive has any reason to know."""
+
+_VERIFICATION = "1.2.840.10008.1.1"
+STORAGE = {
+    "ct": "1.2.840.10008.5.1.4.1.1.2",
+    "mr": "1.2.840.10008.5.1.4.1.1.4",
+    "computed_radiography": "1.2.840.10008.5.1.4.1.1.1",
+    "digital_x_ray": "1.2.840.10008.5.1.4.1.1.1.1",
+    "ultrasound": "1.2.840.10008.5.1.4.1.1.6.1",
+    "angiography": "1.2.840.10008.5.1.4.1.1.12.1",
+}
+LISTS = {
+    "worklist": "1.2.840.10008.5.1.4.31",
+    "study_query": "1.2.840.10008.5.1.4.1.2.2.1",
+    "study_move": "1.2.840.10008.5.1.4.1.2.2.2",
+    "performed_step": "1.2.840.10008.3.1.2.3.3",
+    "storage_commitment": "1.2.840.10008.1.20.1",
+}
+_TRIES = 3
+_QUICK_SECONDS = 1.0
+_REJECTED_TITLES = {3: "our AE title", 7: "the called AE title"}
+
+
+def converse(wire: Wire, dicom: Mapping[str, Any], host: str) -> dict[str, Any]:
+    """One association with an echo. Raises ``ProbeError``: ``auth_failed`` when an AE title is not known there."""
+    wanted = {"echo": _VERIFICATION, **STORAGE, **LISTS}
+    began = time.monotonic()
+    association = _associate(wire, dicom, str(dicom["calling_aet"]), wanted, host)
+    try:
+        _refuse_failed(association, wire, dicom)
+        accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
+        echo = association.send_c_echo().get("Status") if _VERIFICATION in accepted else None
+        took = round((time.monotonic() - began) * 1000)
+        association.release()
+    finally:
+        _end(association)
+    return {
+        "echo_status": echo,
+        "time_ms": took,
+        "encrypted": bool(dicom.get("tls", False)),
+        "storage": [name for name, uid in STORAGE.items() if uid in accepted],
+        "lists": [name for name, uid in LISTS.items() if uid in accepted],
+    }
+
+
+def as_stranger(wire: Wire, dicom: Mapping[str, Any], host: str) -> dict[str, Any]:
+    """How an association under an unknown title ends: ``rejected``, or what the stranger would be allowed."""
+    association = _associate(wire, dicom, STRANGER, {**STORAGE, **LISTS}, host)
+    try:
+        if association.is_established:
+            accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
+            association.release()
+            return {"association": "accepted", "services": len(accepted)}
+        if association.is_rejected:
+            return {"association": "rejected", "services": 0}
+        if association.is_aborted and association.acceptor.primitive is not None:
+            return {"association": "no_service", "services": 0}
+        _refuse_failed(association, wire, dicom)
+    finally:
+        _end(association)
+    raise ProbeError(Outcome.GARBLED, "the association ended in no known way")
+
+
+def _associate(wire: Wire, dicom: Mapping[str, Any], calling: str, wanted: Mapping[str, str], host: str) -> Any:
+    """An association, settled in one way or the other.
+
+    A peer that rejects and closes at once is sometimes seen as a connection that was cut; so a cut is tried again.
+    """
+    for _ in range(_TRIES):
+        began = time.monotonic()
+        association = _associate_once(wire, dicom, calling, wanted, host)
+        settled = association.is_established or association.is_rejected or association.acceptor.primitive is not None
+        if settled or time.monotonic() - began > _QUICK_SECONDS:
+            break
+        _end(association)
+    return association
+
+
+def _associate_once(wire: Wire, dicom: Mapping[str, Any], calling: str, wanted: Mapping[str, str], host: str) -> Any:
+    try:
+        from pynetdicom import AE  # noqa: PLC0415  # an extra: the rest of the house works without it
+    except ImportError:
+        words = "this control plane was installed without the extra “interop” (pynetdicom); nothing was sent"
+        raise ProbeError(Outcome.NOT_SUPPORTED, words) from None
+    port = int(dicom["port"])
+    with wire.open(port):
+        pass  # the words for a closed, silent or unreachable port are the same as everywhere
+    seconds = max(wire.step_ends() - time.monotonic(), 0.1)
+    entity = AE(ae_title=calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = seconds
+    for uid in wanted.values():
+        entity.add_requested_context(uid)
+    tls = (lenient_context(), host) if dicom.get("tls", False) else None
+    try:
+        return entity.associate(wire.address, port, ae_title=str(dicom["called_aet"]), tls_args=tls)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ProbeError(Outcome.GARBLED, f"no association: {type(error).__name__}") from None
+
+
+def _refuse_failed(association: Any, wire: Wire, dicom: Mapping[str, Any]) -> None:
+    if association.is_established:
+        return
+    primitive = association.acceptor.primitive
+    if association.is_rejected and primitive is not None:
+        title = _REJECTED_TITLES.get(primitive.diagnostic) if primitive.result_source == 1 else None
+        if title:
+            raise ProbeError(Outcome.AUTH_FAILED, f"the association was rejected: {title} is not known there")
+        raise ProbeError(Outcome.REFUSED, "the association was rejected")
+    if primitive is not None:
+        raise ProbeError(Outcome.REFUSED, "the association was accepted without any service of ours")
+    failure = ProbeError(Outcome.GARBLED, "the port did not answer the association as a DICOM peer does, in time")
+    wire.spoil(int(dicom["port"]), failure)
+    raise failure
+
+
+def _end(association: Any) -> None:
+    if association.is_alive():
+        association.abort()
