@@ -6,11 +6,12 @@ patient is ever named. pynetdicom is an extra; without it every question here is
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from controlplane.collect.service_wire import ProbeError, Wire, lenient_context
+from controlplane.collect.service_wire import ProbeError, Url, Wire, lenient_context, secure
 from controlplane.domain.model import Outcome
 
 STRANGER = "EMRCTLSTRANGER"
@@ -41,15 +42,13 @@ def converse(wire: Wire, dicom: Mapping[str, Any], host: str) -> dict[str, Any]:
     """One association with an echo. Raises ``ProbeError``: ``auth_failed`` when an AE title is not known there."""
     wanted = {"echo": _VERIFICATION, **STORAGE, **LISTS}
     began = time.monotonic()
-    association = _associate(wire, dicom, str(dicom["calling_aet"]), wanted, host)
-    try:
-        _refuse_failed(association, wire, dicom)
+    with _association(wire, dicom, str(dicom["calling_aet"]), wanted, host) as association:
+        if not association.is_established:
+            raise _why_not(association, wire, dicom)
         accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
         echo = association.send_c_echo().get("Status") if _VERIFICATION in accepted else None
         took = round((time.monotonic() - began) * 1000)
         association.release()
-    finally:
-        _end(association)
     return {
         "echo_status": echo,
         "time_ms": took,
@@ -61,74 +60,89 @@ def converse(wire: Wire, dicom: Mapping[str, Any], host: str) -> dict[str, Any]:
 
 def as_stranger(wire: Wire, dicom: Mapping[str, Any], host: str) -> dict[str, Any]:
     """How an association under an unknown title ends: ``rejected``, or what the stranger would be allowed."""
-    association = _associate(wire, dicom, STRANGER, {**STORAGE, **LISTS}, host)
-    try:
+    with _association(wire, dicom, STRANGER, {**STORAGE, **LISTS}, host) as association:
         if association.is_established:
             accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
             association.release()
             return {"association": "accepted", "services": len(accepted)}
         if association.is_rejected:
             return {"association": "rejected", "services": 0}
-        if association.is_aborted and association.acceptor.primitive is not None:
+        if association.acceptor.primitive is not None:
             return {"association": "no_service", "services": 0}
-        _refuse_failed(association, wire, dicom)
-    finally:
-        _end(association)
-    raise ProbeError(Outcome.GARBLED, "the association ended in no known way")
+        raise _why_not(association, wire, dicom)
 
 
-def _associate(wire: Wire, dicom: Mapping[str, Any], calling: str, wanted: Mapping[str, str], host: str) -> Any:
-    """An association, settled in one way or the other.
+@contextlib.contextmanager
+def _association(
+    wire: Wire, dicom: Mapping[str, Any], calling: str, wanted: Mapping[str, str], host: str
+) -> Iterator[Any]:
+    """An association, settled in one way or the other, and ended with every socket it opened.
 
     A peer that rejects and closes at once is sometimes seen as a connection that was cut; so a cut is tried again.
     """
-    for _ in range(_TRIES):
-        began = time.monotonic()
-        association = _associate_once(wire, dicom, calling, wanted, host)
-        settled = association.is_established or association.is_rejected or association.acceptor.primitive is not None
-        if settled or time.monotonic() - began > _QUICK_SECONDS:
-            break
-        _end(association)
-    return association
-
-
-def _associate_once(wire: Wire, dicom: Mapping[str, Any], calling: str, wanted: Mapping[str, str], host: str) -> Any:
+    opened: list[Any] = []
+    association = None
     try:
-        from pynetdicom import AE  # noqa: PLC0415  # an extra: the rest of the house works without it
+        for _ in range(_TRIES):
+            began = time.monotonic()
+            association = _associate(wire, dicom, calling, wanted, host, opened)
+            if _is_settled(association) or time.monotonic() - began > _QUICK_SECONDS:
+                break
+            _end(association)
+        yield association
+    finally:
+        _end(association)
+        for sock in opened:  # the library leaves a socket open that the other side closed first
+            with contextlib.suppress(OSError):
+                sock.close()
+
+
+def _associate(
+    wire: Wire, dicom: Mapping[str, Any], calling: str, wanted: Mapping[str, str], host: str, opened: list[Any]
+) -> Any:
+    try:
+        from pynetdicom import AE, evt  # noqa: PLC0415  # an extra: the rest of the house works without it
     except ImportError:
         words = "this control plane was installed without the extra “interop” (pynetdicom); nothing was sent"
         raise ProbeError(Outcome.NOT_SUPPORTED, words) from None
     port = int(dicom["port"])
-    with wire.open(port):
-        pass  # the words for a closed, silent or unreachable port are the same as everywhere
+    with wire.open(port) as conn:  # the words for a closed, silent or unreachable port are the same as everywhere
+        if dicom.get("tls", False):
+            secure(conn, lenient_context(), Url(True, host, port, ""))
     seconds = max(wire.step_ends() - time.monotonic(), 0.1)
     entity = AE(ae_title=calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = seconds
     for uid in wanted.values():
         entity.add_requested_context(uid)
     tls = (lenient_context(), host) if dicom.get("tls", False) else None
+    keep = (evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket))
     try:
-        return entity.associate(wire.address, port, ae_title=str(dicom["called_aet"]), tls_args=tls)
+        return entity.associate(
+            wire.address, port, ae_title=str(dicom["called_aet"]), tls_args=tls, evt_handlers=[keep]
+        )
     except (RuntimeError, ValueError, OSError) as error:
         raise ProbeError(Outcome.GARBLED, f"no association: {type(error).__name__}") from None
 
 
-def _refuse_failed(association: Any, wire: Wire, dicom: Mapping[str, Any]) -> None:
-    if association.is_established:
-        return
+def _is_settled(association: Any) -> bool:
+    return bool(association.is_established or association.is_rejected or association.acceptor.primitive is not None)
+
+
+def _why_not(association: Any, wire: Wire, dicom: Mapping[str, Any]) -> ProbeError:
+    """The words for an association that was not made."""
     primitive = association.acceptor.primitive
     if association.is_rejected and primitive is not None:
         title = _REJECTED_TITLES.get(primitive.diagnostic) if primitive.result_source == 1 else None
         if title:
-            raise ProbeError(Outcome.AUTH_FAILED, f"the association was rejected: {title} is not known there")
-        raise ProbeError(Outcome.REFUSED, "the association was rejected")
+            return ProbeError(Outcome.AUTH_FAILED, f"the association was rejected: {title} is not known there")
+        return ProbeError(Outcome.REFUSED, "the association was rejected")
     if primitive is not None:
-        raise ProbeError(Outcome.REFUSED, "the association was accepted without any service of ours")
+        return ProbeError(Outcome.REFUSED, "the association was accepted without any service of ours")
     failure = ProbeError(Outcome.GARBLED, "the port did not answer the association as a DICOM peer does, in time")
     wire.spoil(int(dicom["port"]), failure)
-    raise failure
+    return failure
 
 
 def _end(association: Any) -> None:
-    if association.is_alive():
+    if association is not None and association.is_alive():
         association.abort()

@@ -100,9 +100,7 @@ class Authority:
         self.file.write_bytes(own.public_bytes(serialization.Encoding.PEM))
 
     @staticmethod
-    def _build(
-        subject: x509.Name, issuer: x509.Name, key: Any, days: int, ca: bool = False
-    ) -> x509.CertificateBuilder:
+    def _build(subject: x509.Name, issuer: x509.Name, key: Any, days: int, ca: bool = False) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         built = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
         built = built.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=400))
