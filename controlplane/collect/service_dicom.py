@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from controlplane.collect.service_wire import ProbeError, Url, Wire, lenient_context, secure
@@ -33,6 +33,7 @@ LISTS = {
     "performed_step": "1.2.840.10008.3.1.2.3.3",
     "storage_commitment": "1.2.840.10008.1.20.1",
 }
+_MOST_BYTES = 1_000_000
 _TRIES = 3
 _QUICK_SECONDS = 1.0
 _REJECTED_TITLES = {3: "our AE title", 7: "the called AE title"}
@@ -109,19 +110,53 @@ def _associate(
     with wire.open(port) as conn:  # the words for a closed, silent or unreachable port are the same as everywhere
         if dicom.get("tls", False):
             secure(conn, lenient_context(), Url(True, host, port, ""))
-    seconds = max(wire.step_ends() - time.monotonic(), 0.1)
+    ends = wire.step_ends()
+    seconds = max(ends - time.monotonic(), 0.1)
     entity = AE(ae_title=calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = seconds
     for uid in wanted.values():
         entity.add_requested_context(uid)
     tls = (lenient_context(), host) if dicom.get("tls", False) else None
-    keep = (evt.EVT_CONN_OPEN, lambda event: opened.append(event.assoc.dul.socket.socket))
+
+    def on_open(event: Any) -> None:
+        opened.append(event.assoc.dul.socket.socket)
+        event.assoc.dul.socket.recv = _bounded(event.assoc.dul.socket.socket, ends)
+
     try:
         return entity.associate(
-            wire.address, port, ae_title=str(dicom["called_aet"]), tls_args=tls, evt_handlers=[keep]
+            wire.address,
+            port,
+            ae_title=str(dicom["called_aet"]),
+            tls_args=tls,
+            evt_handlers=[(evt.EVT_CONN_OPEN, on_open)],
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise ProbeError(Outcome.GARBLED, f"no association: {type(error).__name__}") from None
+
+
+def _bounded(sock: Any, ends: float) -> Callable[[int], bytearray]:
+    """A way to read that ends: the library itself would wait for every byte that a peer announces, up to 4 GiB."""
+    left = _MOST_BYTES
+
+    def recv(wanted: int) -> bytearray:
+        nonlocal left
+        if wanted > left:
+            raise OSError("the peer announces more than is read")
+        left -= wanted
+        got = bytearray()
+        while len(got) < wanted:
+            seconds = ends - time.monotonic()
+            if seconds <= 0:
+                raise TimeoutError("the peer drips")
+            sock.settimeout(seconds)
+            piece = sock.recv(min(16384, wanted - len(got)))
+            if not piece:
+                break
+            got += piece
+        sock.settimeout(None)
+        return got
+
+    return recv
 
 
 def _is_settled(association: Any) -> bool:

@@ -396,6 +396,32 @@ def test_a_slow_drip_does_not_outlast_the_deadline(look, service):
         assert done.outcome is not Outcome.ANSWERED
 
 
+@pytest.mark.parametrize(("piece", "pause"), [(b"x", 0.05), (b"x" * 65536, 0)], ids=["drip", "flood"])
+def test_a_dicom_peer_that_announces_four_gigabytes_costs_neither_time_nor_memory(look, piece, pause):
+    sent = []
+
+    def announce(peer: socket.socket) -> None:
+        peer.sendall(b"\x02\x00\xff\xff\xff\xff")
+        while True:
+            peer.sendall(piece)
+            sent.append(len(piece))
+            time.sleep(pause)
+
+    def drip_within_bounds(peer: socket.socket) -> None:
+        peer.sendall(b"\x02\x00\x00\x0f\x00\x00")
+        while True:
+            peer.sendall(piece)
+            time.sleep(pause)
+
+    for serve in (announce, drip_within_bounds):
+        with peers.listener(serve) as (port, _):
+            began = time.monotonic()
+            done = look({"dicom": {"port": port, "called_aet": "PACS", "calling_aet": "EMRCTL"}}, deadline=6, step=2)
+            assert time.monotonic() - began < 8
+            assert done.outcome is not Outcome.ANSWERED
+    assert sum(sent) < 50_000_000
+
+
 GARBAGE = [
     b"\x00" * 2000,
     b"SSH-2.0-OpenSSH_9.2\r\n",
