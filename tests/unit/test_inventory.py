@@ -213,9 +213,12 @@ def test_the_hospital_of_the_plan() -> None:
     departments = [group for group in sizes if group.startswith("dept_")] + ["ban_giam_doc"]
     assert len(departments) == 6
     assert sum(sizes[group] for group in departments) == 35
-    assert inventory.groups["service_endpoints"] == ("ep-emr", "ep-his", "ep-lis", "ep-pacs", "ep-sign")
+    endpoints = ("ep-emr", "ep-his", "ep-lis", "ep-mail", "ep-pacs", "ep-portal", "ep-sign")
+    assert inventory.groups["service_endpoints"] == endpoints
+    assert inventory.groups["record_systems"] == ("ep-emr", "ep-his", "ep-lis", "ep-pacs")
+    assert inventory.groups["modalities"] == inventory.groups["cameras"] == ()
     assert inventory.groups["site"] == ("site",)
-    assert len(inventory.assets) == 81
+    assert len(inventory.assets) == 83
 
 
 def test_as_shipped_only_this_machine_has_an_address() -> None:
