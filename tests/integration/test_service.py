@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
+import logging
 import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
+from controlplane.bootstrap import init_store
 from controlplane.collect.facts import SERVICE_FACTS
 from controlplane.collect.gather import gather, observe, questions
 from controlplane.collect.service import PROBES, ServiceTransport
 from controlplane.domain.model import Asset, Look, Observation, Outcome, Words
+from controlplane.settings import Settings
 from tests.conftest import ROOT
 from tests.integration import service_peers as peers
 from tests.integration.service_peers import HOST, ME
 
 FACTS = {fact.name: fact for fact in SERVICE_FACTS}
-EVERY_PROTOCOL = ("url", "dicom", "hl7", "smtp", "sql", "tcp")
 
 
 def now() -> datetime:
@@ -542,3 +549,75 @@ def test_the_route_reads_a_service_next_to_one_that_is_down(good, folder):
     assert looks["ep-01"][0].outcome is Outcome.ANSWERED
     assert looks["ep-02"][0].outcome is Outcome.REFUSED
     assert {o.outcome for o in looks["ep-02"][1]} == {Outcome.REFUSED, Outcome.NOT_SUPPORTED}
+
+
+PATIENT = "NGUOI^BENH^C4N4RY"
+
+
+def a_study_of_the_canary() -> bytes:
+    """One DICOM file of a patient who does not exist."""
+    data = Dataset()
+    data.PatientName, data.PatientID = PATIENT, "C4N4RY-079099123456"
+    data.SOPClassUID, data.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    data.StudyInstanceUID, data.SeriesInstanceUID, data.Modality = generate_uid(), generate_uid(), "OT"
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = data.SOPClassUID, data.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta = meta
+    raw = io.BytesIO()
+    dcmwrite(raw, data, enforce_file_format=True)
+    return raw.getvalue()
+
+
+def test_a_whole_round_judges_services_and_brings_no_patient_and_no_secret(folder, pair, tmp_path, caplog):
+    """Real nginx and Orthanc with a canary patient; settings, inventory, round, record, findings as in production."""
+    caplog.set_level(logging.DEBUG)
+    page = peers.GOOD.replace('"ok\\n"', f'"{PATIENT}\\n"').replace('"nothing here\\n"', f'"{PATIENT}\\n"')
+    with (
+        peers.nginx(folder / "canary", page, pair) as web,
+        peers.orthanc(folder / "orthanc-canary") as archive,
+        peers.mllp(folder / "mllp-canary") as hl7,
+    ):
+        connection = http.client.HTTPConnection(ME, archive.http, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("POST", "/instances", a_study_of_the_canary())
+            assert connection.getresponse().status == 200
+        pacs = dicom_of(archive) | {
+            "url": f"http://{ME}:{archive.http}",
+            "dicomweb": "/dicom-web",
+            "viewer": "/app/explorer.html",
+            "hl7": {"port": hl7},
+        }
+        overlay = tmp_path / "overlay.yaml"
+        hosts = {
+            "ep-emr": {"ansible_host": ME, "emr_service": good_service(web)},
+            "ep-pacs": {"ansible_host": ME, "emr_service": pacs},
+        }
+        overlay.write_text(json.dumps({"all": {"hosts": hosts}}))
+        plane = init_store(Settings(home=ROOT, data_dir=tmp_path / "data", inventory=[overlay], round_every_minutes=0))
+        (tmp_path / "data" / "ca").mkdir()
+        (tmp_path / "data" / "ca" / "ca.pem").write_bytes((folder / "ca" / "ca.pem").read_bytes())
+        made = plane.make_round(["service_endpoints"])
+    assert made.looks == {"answered": 2, "no_address": 5}
+    found = {(f.check, f.asset): f.verdict.value for f in plane.judgement().findings}
+    assert found["tls.chain-valid", "ep-emr"] == found["web.encrypted", "ep-emr"] == "met"
+    assert (
+        found["pacs.echo", "ep-pacs"] == found["pacs.hl7", "ep-pacs"] == found["pacs.viewer-page", "ep-pacs"] == "met"
+    )
+    assert found["web.encrypted", "ep-pacs"] == found["dicom.encrypted", "ep-pacs"] == "not_met"
+    assert found["records.answer", "ep-his"] == "unknown"
+    assert found["cameras.answer", ""] == found["modalities.echo", ""] == "unknown"
+    scores = {c.id: c.verdict.value for c in plane.judgement().card.criteria}
+    assert scores["tt54.rispacs.basic.9"] == "met"
+    assert scores["tt54.rispacs.basic.3"] == "unknown", "checks that are only needed prove nothing"
+    assert scores["tcvn14423.data.protect_transit"] == "not_met"
+    plane.export_evidence(tmp_path / "bundle.zip")
+    kept = [plane.archive.vault.get(name) for name in plane.archive.vault.names()]
+    kept += [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    with zipfile.ZipFile(tmp_path / "bundle.zip") as bundle:
+        kept += [bundle.read(name) for name in bundle.namelist()]
+    kept.append(caplog.text.encode())
+    assert len(kept) > 20
+    for data in kept:
+        assert b"C4N4RY" not in data
+        assert b"SECRETCOOKIEVALUE" not in data
