@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import textwrap
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,19 @@ def test_a_service_says_what_it_may_be_asked(tmp_path: Path) -> None:
     assert inventory.assets["ep-01"].transports == ("service",)
     for only in ("smtp", "sql", "tcp", "hl7", "dicom", "url"):
         load(tmp_path, json.dumps({"all": {"hosts": {"ep-01": host | {"emr_service": {only: told[only]}}}}}))
+
+
+def test_the_example_of_the_how_to_can_be_laid_over_the_shipped_inventory(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "connect-a-service.md").read_text(encoding="utf-8")
+    block = page.split("```yaml\n")[1].split("```")[0]
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(textwrap.dedent(block), encoding="utf-8")
+    inventory = load_inventory([HOSTS, overlay], ROOT)
+    assert inventory.groups["modalities"] == ("ct-01",)
+    assert inventory.groups["cameras"] == ("cam-01",)
+    camera = inventory.assets["cam-01"]
+    assert (camera.kind, camera.transports, camera.address) == ("service", ("service",), "192.0.2.90")
+    assert inventory.assets["ep-pacs"].access["emr_service"]["dicom"]["called_aet"] == "PACS"
 
 
 def test_as_shipped_only_this_machine_has_an_address() -> None:
