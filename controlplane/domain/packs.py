@@ -173,7 +173,9 @@ def _added(
 def _in_order(rows: Mapping[str, Any], ladders: Mapping[str, Any]) -> list[Any]:
     """Shipped rows as they stood, then the hospital's own by group and number, whatever order they came in."""
     places = list(ladders)
-    own = sorted((c for c in rows.values() if is_added(c["id"])), key=lambda c: (places.index(c["group"]), _by(c["id"])))
+    own = sorted(
+        (c for c in rows.values() if is_added(c["id"])), key=lambda c: (places.index(c["group"]), _by(c["id"]))
+    )
     return [c for c in rows.values() if not is_added(c["id"])] + own
 
 

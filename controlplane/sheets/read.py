@@ -87,15 +87,14 @@ def read_sheet(data: bytes, document: Mapping[str, Any]) -> Preview:
     try:
         if inspect(data, MOST_UNPACKED_BYTES, MOST_XML_BYTES) != "xlsx":
             return _refused("package.kind", total)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # openpyxl tells of looks that it does not keep
-            return _Reader(document, _tables(data)).preview()
+        pages = _tables(data)
     except PackageError as error:
         return _refused(f"package.{error.code}", total, **error.figures)
     except _TooMany:
         return _refused("sheet.bad.rows", total, most=MOST_ROWS)
     except Exception:  # the library names no common error for a damaged workbook
         return _refused("package.unreadable", total)
+    return _Reader(document, pages).preview()
 
 
 class _TooMany(Exception):  # noqa: N818
@@ -108,11 +107,13 @@ def _refused(key: str, unchanged: int, **figures: Any) -> Preview:
 
 def _tables(data: bytes) -> dict[str, list[tuple[int, list[Any]]]]:
     """Every page's rows that hold something, as (row number, cells)."""
-    book = load_workbook(io.BytesIO(data), read_only=True, data_only=False, keep_links=False)
-    try:
-        return {clean(page.title): list(_rows(page)) for page in book.worksheets}
-    finally:
-        book.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # openpyxl tells of looks that it does not keep
+        book = load_workbook(io.BytesIO(data), read_only=True, data_only=False, keep_links=False)
+        try:
+            return {clean(page.title): list(_rows(page)) for page in book.worksheets}
+        finally:
+            book.close()
 
 
 def _rows(page: Any) -> Iterator[tuple[int, list[Any]]]:
@@ -300,7 +301,7 @@ class _Reader:
             raise _Wrong("confirm", "not_marked")
         for column in ("new_level", "new_clause", "new_title"):
             if not row[column]:
-                raise _Wrong(column, "needed", column=texts.say("vi", f"sheet.head.{column}"))
+                raise _Wrong(column, "needed", name=texts.say("vi", f"sheet.head.{column}"))
         group = titles[row["group"]]
         levels = _levels(row["new_level"], self.groups[group]["levels"])
         try:
@@ -311,7 +312,13 @@ class _Reader:
             raise _Wrong("new_clause", "number_twice", text=row["new_clause"][:80], id=id_)
         like = next((str(c["clause"]) for c in self.known.values() if c["group"] == group), "")
         title = {"vi": row["new_title"], **({"en": row["english"]} if row["english"] else {})}
-        entry = {"id": id_, "group": group, "levels": levels, "title": title, "clause": _clause(row["new_clause"], like)}
+        entry = {
+            "id": id_,
+            "group": group,
+            "levels": levels,
+            "title": title,
+            "clause": _clause(row["new_clause"], like),
+        }
         note = {"note": row["remark"]} if row["remark"] else {}
         self.added[id_] = {**entry, "kind": _kind(row["kind"]), **note}
         self.cells[id_] = self._at(CRITERIA, "new_clause", number)

@@ -135,7 +135,9 @@ def test_an_informative_row_is_confirmed_and_never_scored():
 def test_a_row_that_is_not_in_the_text_no_longer_counts():
     id_ = "tt54.lis.basic.1"
     assert next(c for c in TT54["criteria"] if c["id"] == id_)["scored"] is True
-    row = next(c for c in load(apply_overlay(TT54, overlay(TT54, criteria={id_: {"absent": True}}))).criteria if c.id == id_)
+    row = next(
+        c for c in load(apply_overlay(TT54, overlay(TT54, criteria={id_: {"absent": True}}))).criteria if c.id == id_
+    )
     assert (row.standing, row.scored, row.levels) == (Standing.DRAFT, False, ())
 
 
