@@ -1,11 +1,12 @@
 """Examines a file that a person hands in as evidence, before it is kept: what it is, what it hides, what ClamAV says.
 
 It trusts the bytes and not the name, keeps nothing, changes no byte, and refuses with a sentence in both tongues. It
-looks for known ways to do harm; it is no proof that a file is harmless, and so evidence is only ever served as a download.
+looks for known ways to do harm and proves nothing harmless: evidence is only ever served as a download.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import socket
@@ -24,6 +25,8 @@ from controlplane.ooxml import PackageError, inspect
 MOST_BYTES = 20 * 1024 * 1024
 MOST_PIXELS = 100_000_000
 MOST_UNPACKED_BYTES = 64 * 1024 * 1024  # of the object streams of a PDF together
+MOST_STREAMS = 50_000  # of a PDF
+MOST_HEADS_BYTES = 24 * 1024 * 1024  # of the dictionaries before them together
 MOST_NAME = 120
 STEP = 1 << 16
 MOST_REPLY_BYTES = 4_096
@@ -41,7 +44,8 @@ PDF_ACTIVE = frozenset(
 )
 # A name token ends at white space or a delimiter; "#4A" in it stands for the letter J.
 PDF_NAME = re.compile(rb"/([^\x00\t\n\x0c\r ()<>\[\]{}/%]{1,127})")
-PDF_STREAM = re.compile(rb"stream\r?\n")
+PDF_STREAM = re.compile(rb"(?<!end)stream\r?\n")
+OBJECT_STREAM = re.compile(rb"\s*\d+\s+\d+\s")  # it begins with the numbers and places of its objects
 PDF_OPENS_AT_A_PAGE = re.compile(rb"\s*\[\s*\d+\s+\d+\s+R\s*/(XYZ|Fit[A-Z]*)[\s\d.null+-]*\]")
 FOREIGN = (b"PK\x03\x04", b"%PDF-", b"MZ\x90\x00", b"\x7fELF", b"<script", b"<html", b"<?php", b"Rar!")
 
@@ -174,30 +178,53 @@ def _unescaped(name: bytes) -> bytes:
 
 
 def _object_streams(data: bytes) -> Iterator[bytes]:
-    """What is packed in the streams that hold objects; one that cannot be unpacked here is refused."""
-    budget = MOST_UNPACKED_BYTES
-    for match in PDF_STREAM.finditer(data):
+    """What is packed in the streams that hold objects; one that cannot be unpacked here is refused.
+
+    A stream is one by its dictionary or by how it begins, since the text before it can be made to mislead.
+    """
+    budget, heads, view = MOST_UNPACKED_BYTES, MOST_HEADS_BYTES, memoryview(data)
+    for count, match in enumerate(PDF_STREAM.finditer(data)):
         start = data.rfind(b"obj", max(0, match.start() - 4_096), match.start())
-        head = data[max(start, 0) : match.start()]
-        names = [_unescaped(n) for n in PDF_NAME.findall(head)]
-        if b"ObjStm" not in names and not (b"First" in names and b"N" in names):
-            continue
-        filters = {n for n in names if n.endswith((b"Decode", b"Crypt")) or n in (b"Fl", b"LZW", b"A85", b"AHx", b"RL")}
-        if filters - {b"FlateDecode"} or b"DecodeParms" in names or re.search(rb"/Filter\s*\d", head):
+        head = data[start if start >= 0 else max(0, match.start() - 4_096) : match.start()]
+        heads -= len(head)
+        if count >= MOST_STREAMS or heads < 0:
             raise IntakeError("hidden")
-        if not filters:
-            end = data.find(b"endstream", match.end())
-            yield data[match.end() : end if end > 0 else None]
+        says, packed = _dictionary(head)
+        begins = OBJECT_STREAM.match(_unpacked(view[match.end() : match.end() + 8_192], 4_096)[0])
+        if not (says or begins):
             continue
-        worker = zlib.decompressobj()
-        try:
-            body = worker.decompress(data[match.end() :], budget + 1)
-        except zlib.error:
-            raise IntakeError("hidden") from None
-        if len(body) > budget:
-            raise IntakeError("bomb")
-        budget -= len(body)
-        yield body
+        end = data.find(b"endstream", match.end())
+        body = view[match.end() : end if end >= 0 else len(data)]
+        if packed or begins:
+            unpacked, whole = _unpacked(body, budget + 1)
+            if len(unpacked) > budget:
+                raise IntakeError("bomb")
+            if says and not whole:
+                raise IntakeError("hidden")
+            budget -= len(unpacked)
+            yield unpacked
+        else:
+            yield bytes(body)
+
+
+def _dictionary(head: bytes) -> tuple[bool, bool]:
+    """Whether a stream's dictionary says that it holds objects, and whether it is packed; refuses unusual packing."""
+    names = {_unescaped(n) for n in PDF_NAME.findall(head)}
+    if b"ObjStm" not in names and not {b"First", b"N"} <= names:
+        return False, False
+    filters = {n for n in names if n.endswith((b"Decode", b"Crypt")) or n in (b"Fl", b"LZW", b"A85", b"AHx", b"RL")}
+    if filters - {b"FlateDecode"} or b"DecodeParms" in names or re.search(rb"/Filter\s*\d", head):
+        raise IntakeError("hidden")
+    return True, bool(filters)
+
+
+def _unpacked(body: memoryview, most: int) -> tuple[bytes, bool]:
+    """At most ``most`` bytes of a Flate stream, and whether that was all of it; nothing when it is none."""
+    worker = zlib.decompressobj()
+    try:
+        return worker.decompress(body, most), worker.eof
+    except zlib.error:
+        return b"", False
 
 
 # -------------------------------------------------------------------------------------------------- images
@@ -322,10 +349,8 @@ def _ask(path: Path, timeout_seconds: float, question: bytes) -> str:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.settimeout(timeout_seconds)
         line.connect(str(path))
-        try:
-            line.sendall(question)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # clamd hangs up on a stream that is too large, but first says so
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            line.sendall(question)  # clamd hangs up on a stream that is too large, but first says so
         reply = b""
         while not reply.endswith(b"\0"):
             chunk = line.recv(MOST_REPLY_BYTES)

@@ -16,7 +16,8 @@ from xml.parsers import expat
 MOST_MEMBERS = 2_000
 MOST_UNPACKED_BYTES = 200 * 1024 * 1024
 MOST_XML_BYTES = 64 * 1024 * 1024
-MOST_DEPTH = 256  # of nested elements; Word's own files stay under 40
+MOST_DEPTH = 256  # of nested elements in a Word part; Word's own files stay under 40
+MOST_ELEMENTS = 2_000_000  # of a Word part: a thousand pages stay under a tenth of it
 STEP = 1 << 16
 GAP = 24  # bytes that a data descriptor may take between two members
 
@@ -131,14 +132,16 @@ class _Watch:
         self.kind = ""
         self._name = name
         self._depth = 0
+        self._elements = 0
         self._field: list[str] = []
         self._in_field = False
         self._wrong: PackageError | None = None
         self._parser = expat.ParserCreate()
         self._parser.StartDoctypeDeclHandler = self._doctype
         self._parser.EntityDeclHandler = self._doctype
-        self._parser.StartElementHandler = self._start
-        self._parser.EndElementHandler = self._end
+        if name.endswith(".rels") or name == "[content_types].xml" or name.startswith("word/"):
+            self._parser.StartElementHandler = self._start
+            self._parser.EndElementHandler = self._end
         if name.startswith("word/"):
             self._parser.CharacterDataHandler = self._text
 
@@ -163,7 +166,8 @@ class _Watch:
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self._depth += 1
-        if self._depth > MOST_DEPTH:
+        self._elements += 1
+        if self._depth > MOST_DEPTH or self._elements > MOST_ELEMENTS:
             raise PackageError("xml", part=self._name[:80])
         local = tag.rsplit(":", 1)[-1]
         if self._name.endswith(".rels") and local == "Relationship":

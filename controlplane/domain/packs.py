@@ -146,7 +146,7 @@ def _added(
     group = entry.get("group")
     if group not in ladders:
         raise PackError(f"{where}: no group {group!r}")
-    if not is_added(where) or where.split(f".{ADDED}.")[0] != added_id(result, str(group), "0").split(f".{ADDED}.")[0]:
+    if not is_added(where) or not where.startswith(added_id(result, str(group), "0")[:-1]):
         raise PackError(f"{where}: not an id that a criterion of the hospital may bear")
     kind = entry.get("kind") or "required"
     if kind not in KINDS:
@@ -155,7 +155,7 @@ def _added(
     title = entry.get("title")
     if not isinstance(title, Mapping) or not title.get("vi"):
         raise PackError(f"{where}: lacks a Vietnamese title")
-    row = {
+    row: dict[str, Any] = {
         "id": where,
         "group": group,
         "levels": [],

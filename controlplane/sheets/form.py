@@ -1,4 +1,4 @@
-"""The form that writer and reader share: pages, columns, words of levels, and what a reading gives. It opens no file."""
+"""The form that writer and reader share: pages, columns, words of levels, what a reading gives. It opens no file."""
 
 from __future__ import annotations
 

@@ -364,7 +364,7 @@ class _Reader:
     def _is_absent(self, entry: Mapping[str, Any]) -> bool:
         if entry["id"] in self.fields:
             return bool(self.fields[entry["id"]].get("absent"))
-        return entry["standing"] != "confirmed"
+        return str(entry["standing"]) != "confirmed"
 
     def _annex_cell(self, row: Mapping[str, str], _number: int) -> None:
         said = _said(row["confirm"], {word: YES for word, means in SAID.items() if means == YES})

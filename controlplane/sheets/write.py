@@ -16,6 +16,8 @@ from openpyxl import Workbook
 from openpyxl.styles import Alignment, Border, Font, PatternFill, Protection, Side
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.datavalidation import DataValidation
+from openpyxl.worksheet.header_footer import HeaderFooterItem, _HeaderFooterPart
+from openpyxl.worksheet.properties import PageSetupProperties
 from openpyxl.worksheet.worksheet import Worksheet
 
 from controlplane import texts
@@ -51,7 +53,7 @@ WIDTHS = {
     ANNEX: (11, 11, 40, 18, 18, 12, 18, 34),
 }
 PRINTED = {CRITERIA: "remark", GROUPS: "remark", ANNEX: "remark"}  # the last column that goes on paper
-A4, LANDSCAPE = 9, "landscape"
+A4 = 9
 LINE = Side(style="thin", color=GRID)
 BOX = Border(left=LINE, right=LINE, top=LINE, bottom=LINE)
 NEW_GROUP = Border(left=LINE, right=LINE, top=Side(style="medium", color=INK), bottom=LINE)
@@ -302,14 +304,16 @@ def _put(
 
 def _sheet_setup(page: Worksheet, document: Mapping[str, Any], *, landscape: bool) -> None:
     page.page_setup.paperSize = A4
-    page.page_setup.orientation = LANDSCAPE if landscape else "portrait"
+    page.page_setup.orientation = "landscape" if landscape else "portrait"
     page.page_setup.fitToWidth, page.page_setup.fitToHeight = 1, 0
-    page.sheet_properties.pageSetUpPr.fitToPage = True
+    page.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
     page.print_options.horizontalCentered = True
     page.page_margins.left = page.page_margins.right = 0.4
     page.page_margins.top, page.page_margins.bottom, page.page_margins.footer = 0.5, 0.75, 0.35
-    page.oddFooter.left.text = document["framework"]
-    page.oddFooter.right.text = f"{texts.say('vi', 'sheet.footer')} &P/&N"
+    page.oddFooter = HeaderFooterItem(
+        left=_HeaderFooterPart(text=document["framework"]),
+        right=_HeaderFooterPart(text=f"{texts.say('vi', 'sheet.footer')} &P/&N"),
+    )
     page.sheet_view.showGridLines = False
 
 

@@ -201,8 +201,8 @@ def test_an_overlay_of_another_framework_or_without_its_text_is_refused():
     for named in (None, {}, {"name": "x", "sha256": "12"}, {"name": "x", "sha256": "AB" * 32}):
         with pytest.raises(PackError, match="names no official text"):
             apply_overlay(TT54, {"framework": "tt54-2017", "document": named, "groups": {"infra": True}})
+    document = PACKS["tcvn14423-2026"]
     with pytest.raises(PackError, match="knows no overall level"):
-        document = PACKS["tcvn14423-2026"]
         apply_overlay(document, overlay(document, annex2={"1": {"system": "1"}}))
 
 
