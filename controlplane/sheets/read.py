@@ -299,11 +299,12 @@ class _Reader:
             raise _Wrong("group", "group_unknown", group=row["group"][:80] or "-")
         if _said(row["confirm"], SAID) != YES:
             raise _Wrong("confirm", "not_marked")
-        for column in ("new_level", "new_clause", "new_title"):
-            if not row[column]:
-                raise _Wrong(column, "needed", name=texts.say("vi", f"sheet.head.{column}"))
         group = titles[row["group"]]
-        levels = _levels(row["new_level"], self.groups[group]["levels"])
+        ladder = self.groups[group]["levels"]
+        for column in ("new_level", "new_clause", "new_title"):
+            if not row[column] and (ladder or column != "new_level"):
+                raise _Wrong(column, "needed", name=texts.say("vi", f"sheet.head.{column}"))
+        levels = _levels(row["new_level"], ladder)
         try:
             id_ = added_id(self.document, group, row["new_clause"])
         except PackError:

@@ -202,19 +202,21 @@ def _table(
     page: Worksheet = book.create_sheet(name)
     _sheet_setup(page, document, landscape=True)
     columns, filled = COLUMNS[name], FILLED[name]
+    widths = [_id_width(rows) if column == "id" else width for column, width in zip(columns, WIDTHS[name], strict=True)]
     _put(page, "A1", document["title"]["vi"], size=13, bold=True, ink=INK, wrap=False)
     page.row_dimensions[1].height, page.row_dimensions[2].height = 21, 18
     _put(page, "A2", texts.say("vi", f"sheet.hint.{_key(name)}"), size=10, ink="595959", wrap=False, italic=True)
-    for place, (column, width) in enumerate(zip(columns, WIDTHS[name], strict=True), 1):
+    for place, (column, width) in enumerate(zip(columns, widths, strict=True), 1):
         letter = get_column_letter(place)
         page.column_dimensions[letter].width = width
         _heading(page, f"{letter}{HEADER}", column, column in filled)
     page.row_dimensions[HEADER].height = 46
     for number, row in enumerate(rows, HEADER + 1):
         _line(page, number, columns, row, filled)
-        page.row_dimensions[number].height = _height(row, columns, WIDTHS[name])
+        page.row_dimensions[number].height = _height(row, columns, widths)
     for number in range(HEADER + len(rows) + 1, HEADER + len(rows) + spare + 1):
         _line(page, number, columns, {}, filled | {"group", "kind", "english"}, SPARE)
+        page.row_dimensions[number].height = 24
     end = HEADER + len(rows) + spare
     page.auto_filter.ref = f"A{HEADER}:{get_column_letter(len(columns))}{HEADER + len(rows) + spare}"
     page.freeze_panes = f"B{HEADER + 1}"
@@ -261,7 +263,7 @@ def _heading(page: Worksheet, address: str, column: str, filled: bool) -> None:
 
 def _choice(page: Worksheet, name: str, column: str, list_: str, first: int, last: int, *, strict: bool = True) -> None:
     """A list to choose from. Not strict: other words may be typed, for example two levels at once."""
-    if last < first:
+    if last < first or list_ == '""':
         return
     rule = DataValidation(type="list", formula1=list_, allow_blank=True, showErrorMessage=strict)
     rule.errorTitle, rule.error = texts.say("vi", "sheet.choice.title"), texts.say("vi", "sheet.choice.error")
@@ -315,6 +317,10 @@ def _sheet_setup(page: Worksheet, document: Mapping[str, Any], *, landscape: boo
         right=_HeaderFooterPart(text=f"{texts.say('vi', 'sheet.footer')} &P/&N"),
     )
     page.sheet_view.showGridLines = False
+
+
+def _id_width(rows: Sequence[Mapping[str, str]]) -> int:
+    return min(30, max(11, max(len(row["id"]) for row in rows) + 1)) if rows else 11
 
 
 def _lines(text: str, width: int) -> int:

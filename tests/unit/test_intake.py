@@ -184,7 +184,7 @@ BAD = {
     "pdf: unusual packing": (a_pdf(a_stream(b"41>", b"/Type /ObjStm /Filter /LZWDecode", False)), "a.pdf", "hidden"),
     "pdf: packing elsewhere": (a_pdf(a_stream(SCRIPT, b"/Type /ObjStm /Filter 8 0 R")), "a.pdf", "hidden"),
     "pdf: many streams": (a_pdf(b"stream\n" * 50_001), "a.pdf", "hidden"),
-    "pdf: endless dictionaries": (a_pdf((b"/A" * 2_048 + b"stream\n") * 4_800), "a.pdf", "hidden"),
+    "pdf: endless dictionaries": (a_pdf((b"/A" * 180 + b"stream\n") * 10_000), "a.pdf", "hidden"),
     "pdf: damaged packing": (a_pdf(a_stream(b"xxx", OBJECTS, False)), "a.pdf", "hidden"),
     "pdf: bomb": (a_pdf(a_stream(b"7 0 " + b" " * (65 << 20), OBJECTS)), "a.pdf", "bomb"),
     "pdf: many small bombs": (a_pdf(a_stream(b"7 0 " + b" " * (9 << 20), OBJECTS) * 8), "a.pdf", "bomb"),
