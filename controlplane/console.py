@@ -16,9 +16,9 @@ from rich.tree import Tree
 
 from controlplane import texts
 from controlplane.domain.chain import plain
-from controlplane.domain.compare import Difference
+from controlplane.domain.compare import Cause, Difference
 from controlplane.domain.explain import Explanation, FindingProof
-from controlplane.domain.model import Asset, Catalog, Check, GroupScore, Observation
+from controlplane.domain.model import DECLARED, Asset, Catalog, Check, GroupScore, Observation
 from controlplane.domain.overview import GroupView, Overview
 from controlplane.texts import Say
 
@@ -166,7 +166,23 @@ class Screen:
             branch.add(escape(rule_words(proof.check)))
             for found in proof.findings:
                 self._finding(branch, found, raw)
+        if e.words:
+            self._words(tree, e, raw)
         return tree
+
+    def _words(self, tree: Tree, e: Explanation, raw: Mapping[str, bytes]) -> None:
+        """What people said of the criterion, the newest first, and whether a check says otherwise."""
+        branch = tree.add(escape(self.say("web.explain.step_attested")))
+        if e.score.contradicted and e.word is not None:
+            declared = e.word.finding.reason.figures.get("count", "-")
+            met, of = e.score.findings.get("met", 0), sum(e.score.findings.values())
+            branch.add(
+                f"[bold red]{escape(self.say('web.explain.contradicted', declared=declared, met=met, of=of))}[/]"
+            )
+        if e.word is not None:
+            self._finding(branch, e.word, raw)
+        for word in e.words[1 if e.word is not None else 0 :]:
+            self._observation(branch, word, raw)
 
     def _finding(self, branch: Tree, proof: FindingProof, raw: Mapping[str, bytes]) -> None:
         f = proof.finding
@@ -199,6 +215,8 @@ class Screen:
                 f"  {escape(move.criterion)}: {self.verdict(move.before or 'unknown')} → "
                 f"{self.verdict(move.after or 'unknown')}"
             )
+            for cause in move.causes:
+                self.out.print(f"      {escape(self.cause(cause))}")
         for found in d.findings:
             reason = found.reason_after
             why = texts.reason(self.say, reason.code, reason.figures) if reason else ""
@@ -206,6 +224,18 @@ class Screen:
                 f"    {escape(found.check)} {escape(found.asset)}: {self.verdict(found.before or 'unknown')} → "
                 f"{self.verdict(found.after or 'unknown')}: {escape(why)}"
             )
+
+    def cause(self, cause: Cause) -> str:
+        """Why a criterion moved, in one sentence that names check, asset, run or link."""
+        reason = cause.after or cause.before
+        figures = {
+            "check": cause.check.removeprefix(DECLARED),
+            "asset": cause.asset or "-",
+            "run": cause.run,
+            "link": -(cause.observation_after or cause.observation_before or 0),
+            "why": texts.reason(self.say, reason.code, reason.figures) if reason else "-",
+        }
+        return self.say(f"cause.{cause.kind}", **figures)
 
     def _table(self, *keys: str) -> Table:
         table = Table(header_style="bold", expand=False)
@@ -219,7 +249,7 @@ def level_words(say: Say, levels: tuple[str, ...], level: str | None) -> str:
     if level is None:
         lowest = level_words(say, levels, levels[0])
         return say("level.below", lowest=lowest[:1].lower() + lowest[1:])
-    return say(f"level.{level}") if level in ("basic", "advanced") else say("level.number", level=level)
+    return say("level.number", level=level) if level.isdigit() else say(f"level.{level}")
 
 
 def rule_words(check: Check) -> str:

@@ -59,8 +59,9 @@ def make_round(
         ticket = archive.open_round(id_, started_at, names, catalog.digest, inventory_digest)
         staged = archive.stage(gather(targets))
         now = clock()
-        findings = judge(catalog, assets.values(), staged.state, now)
-        card = score(catalog, findings, now.astimezone(zone).date())
+        day = now.astimezone(zone).date()
+        findings = judge(catalog, assets.values(), staged.state, now, day)
+        card = score(catalog, findings, day)
         return archive.close_round(ticket, staged, findings, card, clock())
 
 

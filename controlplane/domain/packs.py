@@ -77,12 +77,12 @@ def apply_overlay(document: Mapping[str, Any], overlay: Mapping[str, Any]) -> di
 
 
 def added_id(document: Mapping[str, Any], group: str, number: str) -> str:
-    """The id of a criterion that the hospital adds: the framework's prefix, the group, and its number as plain letters.
+    """The id of a criterion that the hospital adds: prefix of the framework, group, number in plain letters (đ is dd).
 
     Raises ``PackError`` when nothing of the number is left.
     """
     prefix = next((str(c["id"]).split(".")[0] for c in document["criteria"]), str(document["framework"]))
-    plain = unicodedata.normalize("NFKD", number.replace("đ", "d").replace("Đ", "D"))
+    plain = unicodedata.normalize("NFKD", number.replace("đ", "dd").replace("Đ", "dd"))
     slug = re.sub(r"[^a-z0-9]+", "-", plain.encode("ascii", "ignore").decode().lower()).strip("-")
     if not slug:
         raise PackError(f"{group}: {number!r} makes no id")

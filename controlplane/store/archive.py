@@ -31,7 +31,7 @@ from controlplane.domain.model import (
 )
 from controlplane.domain.overview import RoundView
 from controlplane.store import index
-from controlplane.store.tables import links, looks, observations, rounds, runs
+from controlplane.store.tables import declarations, links, looks, observations, rounds, runs
 from controlplane.store.vault import Vault, VaultError
 
 
@@ -81,7 +81,7 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
-NEWEST = "0001"
+NEWEST = "0002"
 """The newest migration; a test holds it to alembic's own head."""
 
 
@@ -141,6 +141,12 @@ class Archive:
         with self.engine.connect() as connection:
             return _head(connection)
 
+    def newest(self, kind: str) -> int:
+        """The number of the newest link of a kind; 0 when there is none."""
+        query = sa.select(sa.func.max(links.c.seq)).where(links.c.kind == kind)
+        with self.engine.connect() as connection:
+            return int(connection.execute(query).scalar() or 0)
+
     def body(self, link: Link) -> Any:
         """A link's body. Raises ``VaultError`` when its bytes are gone or changed."""
         return json.loads(self.vault.get(link.digest))
@@ -186,6 +192,22 @@ class Archive:
             yield
         finally:
             os.close(handle)
+
+    # ------------------------------------------------------------------------------------------- words
+
+    def declare(self, body: Mapping[str, Any], at: datetime) -> Link:
+        """Keep a person's word about one or several criteria (``body["criteria"]``); its documents lie in the vault."""
+        body = {**body, "at": stamp(at)}
+        name = self.vault.put(canonical(body))
+        with self._writing() as connection:
+            link = self._link(connection, "declaration", name, at)
+            index.write_declaration(connection, json.loads(canonical(body)), link)
+        return link
+
+    def words_about(self, criterion: str, at: datetime | None = None) -> list[Observation]:
+        """Everything people said about a criterion, the newest first; with ``at`` what had been said by then."""
+        with self.engine.connect() as connection:
+            return index.words_about(connection, criterion, at)
 
     # ------------------------------------------------------------------------------------------ rounds
 
@@ -305,6 +327,7 @@ class Archive:
         """
         with self.engine.connect() as connection:
             found = index.standing(connection) if at is None else index.standing_at(connection, at)
+            found += index.words(connection, at)
         state: dict[tuple[str, str], Seen] = {}
         for observation in found:
             key = (observation.asset, observation.fact)
@@ -317,7 +340,7 @@ class Archive:
         return state
 
     def observations(self, ids: Iterable[int]) -> dict[int, Observation]:
-        """Observations by number; a number that is not there is left out."""
+        """Observations by number; a number that is not there is left out. A negative one is a person's word."""
         wanted = sorted(set(ids))
         found: dict[int, Observation] = {}
         with self.engine.connect() as connection:
@@ -325,6 +348,8 @@ class Archive:
                 part = wanted[start : start + 500]
                 query = sa.select(observations).where(observations.c.id.in_(part))
                 found |= {row.id: index.observation_from(row) for row in connection.execute(query)}
+            if wanted and wanted[0] < 0:
+                found |= {o.id: o for o in index.words_by_number(connection, [n for n in wanted if n < 0])}
         return found
 
     def history(self, asset: str, fact: str, most: int = 50) -> list[Observation]:
@@ -412,7 +437,7 @@ class Archive:
         """
         count = 0
         with self.engine.begin() as connection:
-            for table in (looks, observations, rounds, runs):
+            for table in (looks, observations, rounds, runs, declarations):
                 connection.execute(table.delete())
             for row in connection.execute(sa.select(links).order_by(links.c.seq)).all():
                 index.replay(connection, Link(**row._mapping), json.loads(self.vault.get(row.digest)))

@@ -87,6 +87,7 @@ def test_a_failing_criterion_of_this_machine_is_explained_down_to_the_bytes(data
     assert all(digest in text for digest in digests)
 
 
+COMMUNICATE = "tcvn14423.risk.communicate"
 SAID = ["--by", "P", "--statement", "S", "--until", "2099-01-01"]
 BAD = [
     (["explain", "tcvn14423.log.ntpp"], 2, "tcvn14423.log.ntp"),
@@ -104,13 +105,21 @@ BAD = [
     (["accounts", "add", "khoa-kham", "doctor"], 2, "engineer"),
     (["accounts", "reset", "nobody"], 2, "nobody"),
     (
-        ["attest", "tcvn14423.x", "--by", "Phòng HC-TH", "--statement", "Đã ban hành", "--until", "2099-01-01"],
+        ["declare", "tcvn14423.x", "--by", "Phòng HC-TH", "--statement", "Đã ban hành", "--until", "2099-01-01"],
         2,
         "14423",
     ),
-    (["attest", "tcvn14423.risk.process", "--by", "P", "--statement", "S", "--until", "2020-01-01"], 2, "2020-01-01"),
-    (["attest", "tcvn14423.risk.process", "--by", " ", "--statement", "S", "--until", "2099-01-01"], 2, "ai khai"),
-    (["attest", "tcvn14423.risk.process", *SAID, "--document", "{tmp}/none.pdf"], 2, "none.pdf"),
+    (
+        ["declare", COMMUNICATE, "--by", "P", "--statement", "S", "--until", "2020-01-01"],
+        2,
+        "2020-01-01",
+    ),
+    (
+        ["declare", COMMUNICATE, "--by", " ", "--statement", "S", "--until", "2099-01-01"],
+        2,
+        "đơn vị khai",
+    ),
+    (["declare", COMMUNICATE, *SAID, "--document", "{tmp}/none.pdf"], 2, "none.pdf"),
     (["frobnicate"], 2, "frobnicate"),
     (["serve", "--port", "99999"], 2, "99999"),
 ]
@@ -165,21 +174,31 @@ def test_evidence_goes_out_and_verifies_and_one_flipped_bit_is_named(data, tmp_p
     assert (bad.returncode, name in bad.stderr) == (4, True)
 
 
-def test_a_persons_word_is_kept_with_its_document_and_moves_no_verdict(data, tmp_path):
+def test_a_document_is_kept_moves_its_criterion_and_lies_in_the_bundle(data, tmp_path):
     paper = tmp_path / "quy-trinh.pdf"
     paper.write_bytes(b"%PDF-1.7 canary of a document")
-    before = emrctl(data, "score", "--json").stdout
-    argv = ["attest", "tcvn14423.risk.process", "--by", "Phòng HC-TH", "--statement", "Đã ban hành quy trình"]
-    kept = emrctl(data, *argv, "--until", "2099-01-01", "--document", paper, "--json")
+    name = "tcvn14423.risk.process"
+    argv = ["declare", name, "--by", "Phòng HC-TH", "--statement", "Đã ban hành quy trình"]
+    refused = emrctl(data, *argv, "--until", "2099-01-01")
+    assert (refused.returncode, "văn bản đã ký" in refused.stderr) == (2, True)
+    signed = ["--kind", "document", "--issued-on", "2026-01-05", "--signer", "Giám đốc", "--document", paper]
+    kept = emrctl(data, *argv, *signed, "--json")
     assert kept.returncode == 0, kept.stderr
-    (said,) = json.loads(emrctl(data, "explain", "tcvn14423.risk.process", "--json").stdout)["attestations"]
-    assert (said["link"], said["by"]) == (json.loads(kept.stdout)["seq"], "Phòng HC-TH")
-    assert "Đã ban hành quy trình" in emrctl(data, "explain", "tcvn14423.risk.process").stdout
-    assert emrctl(data, "score", "--json").stdout == before
+    story = json.loads(emrctl(data, "explain", name, "--json").stdout)
+    (said,) = story["words"]
+    assert (said["id"], said["value"]["by"]) == (-json.loads(kept.stdout)["seq"], "Phòng HC-TH")
+    assert (story["score"]["verdict"], story["score"]["proof"]) == ("met", "declared")
+    assert "Đã ban hành quy trình" in emrctl(data, "explain", name).stdout
     out = tmp_path / "bundle.zip"
     assert emrctl(data, "evidence", "export", "--out", out).returncode == 0
     with zipfile.ZipFile(out) as opened:
-        assert opened.read(f"objects/{said['document']}") == paper.read_bytes()
+        assert opened.read(f"objects/{said['raw_digest']}") == paper.read_bytes()
+    taken_back = emrctl(data, *argv, "--kind", "withdrawn")
+    assert taken_back.returncode == 0
+    assert json.loads(emrctl(data, "explain", name, "--json").stdout)["score"]["verdict"] == "unknown"
+    words = emrctl(data, "explain", name, "--json").stdout
+    assert emrctl(data, "reindex").returncode == 0
+    assert emrctl(data, "explain", name, "--json").stdout == words
 
 
 def test_the_weekly_report_is_written_and_kept_in_the_chain(data, tmp_path):

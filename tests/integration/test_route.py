@@ -36,6 +36,19 @@ def test_as_shipped_only_this_machine_is_looked_at(measured):
     assert (look["asset"], look["transport"]) == ("controlplane-01", "local")
 
 
+def test_the_law_beside_the_criteria_is_loaded_from_its_files(measured):
+    plane, _, _ = measured
+    assert (plane.questionnaire.id, plane.duties.id) == ("level-nd331-2026", "duties-vn")
+
+
+def test_a_text_without_levels_is_shown_and_decides_none(measured):
+    plane, _, _ = measured
+    groups = {(g.framework, g.group): g for g in plane.judgement().card.groups}
+    shares = {key: g for key, g in groups.items() if g.reason.code == "share_rule"}
+    assert shares, sorted(groups)
+    assert all(not g.determinable and g.proven is None and g.total for g in shares.values())
+
+
 def test_the_facts_of_this_machine_are_real(measured):
     plane, _, _ = measured
     state = plane.archive.state()

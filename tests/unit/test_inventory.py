@@ -660,6 +660,7 @@ def test_the_campaign_of_the_plan() -> None:
         ("tt54-2017", "lis", "advanced"),
         ("tt54-2017", "rispacs", "advanced"),
         ("tt54-2017", "mgmt", "advanced"),
+        ("tt13-2025", "emr", "met"),
         ("tcvn14423-2026", "system", "2"),
     }
     assert campaign.hospital.short_symbol == "BVNT"

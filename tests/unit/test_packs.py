@@ -157,7 +157,7 @@ def test_text_is_kept_as_nfc():
 
 def test_ids_of_added_criteria():
     assert added_id(TT54, "infra", "7") == "tt54.infra.added.7"
-    assert added_id(TT54, "infra", "Điều 3, khoản 2 đ") == "tt54.infra.added.dieu-3-khoan-2-d"
+    assert added_id(TT54, "infra", "Điều 3, khoản 2 đ") == "tt54.infra.added.ddieu-3-khoan-2-dd"
     with pytest.raises(PackError, match="makes no id"):
         added_id(TT54, "infra", "…")
 
