@@ -110,18 +110,23 @@ def _history(pam: str) -> int:
 
 
 def read_lockout(text: str) -> dict[str, Any]:
-    """Failed logins in a row before the account is locked, and for how long (0: until an administrator opens it)."""
+    """Failed logins in a row before the account is locked, and for how long (0: until an administrator opens it).
+
+    ``lock_hours`` is the same span for a bound from below; a lock that only an administrator opens lasts ``NEVER``.
+    """
     pam, conf = part(text, "pam", "conf")
     found = [line for line in lines(pam) if "pam_faillock.so" in line or "pam_tally2.so" in line]
     if not found:
-        return {"enabled": False, "attempts": NEVER, "unlock_seconds": 0, "root_too": False}
+        return {"enabled": False, "attempts": NEVER, "unlock_seconds": 0, "lock_hours": 0, "root_too": False}
     options = settings(conf) | dict(re.findall(r"\b(deny|unlock_time)=([0-9]{1,9})\b", " ".join(found)))
     attempts = whole(options.get("deny", "3"))
-    seconds = options.get("unlock_time", "600")
+    word = options.get("unlock_time", "600")
+    seconds = 0 if word == "never" else whole(word)
     return {
         "enabled": attempts > 0,
         "attempts": attempts or NEVER,
-        "unlock_seconds": 0 if seconds == "never" else whole(seconds),
+        "unlock_seconds": seconds,
+        "lock_hours": seconds // 3600 if seconds else NEVER,
         "root_too": "even_deny_root" in conf or "even_deny_root" in pam,
     }
 

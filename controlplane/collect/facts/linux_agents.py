@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from controlplane.collect.facts.linux_logging import OWN_PROCESSES
 from controlplane.collect.facts.linux_text import NEVER, day, lines, moment, part
 from controlplane.domain.model import Fact
 
@@ -135,7 +136,7 @@ FACTS: tuple[Fact, ...] = (
     Fact(
         "malware.behaviour",
         "shell",
-        "echo '-- now'; date -u +%s | sed 's/..$/00/'; echo '-- running'; ps -e -o comm= | sort -u | "
+        f"echo '-- now'; date -u +%s | sed 's/..$/00/'; echo '-- running'; {OWN_PROCESSES} | sort -u | "
         f"grep -xE '{'|'.join(BEHAVIOUR_AGENTS)}'; echo '-- wazuh'; "
         "if [ -d /var/ossec ]; then ${S} /usr/bin/cat /var/ossec/var/run/wazuh-agentd.state; fi; true",
         read_behaviour,
@@ -146,7 +147,7 @@ FACTS: tuple[Fact, ...] = (
     Fact(
         "intrusion.guard",
         "shell",
-        "echo '-- running'; ps -e -o comm= | sort -u | grep -xE 'fail2ban-server|crowdsec|crowdsec-firewa.*'; "
+        f"echo '-- running'; {OWN_PROCESSES} | sort -u | grep -xE 'fail2ban-server|crowdsec|crowdsec-firewa.*'; "
         "echo '-- jails'; if [ -x /usr/bin/fail2ban-client ] && [ -S /var/run/fail2ban/fail2ban.sock ]; then "
         "${S} /usr/bin/fail2ban-client status; fi",
         read_guard,

@@ -16,6 +16,7 @@ from controlplane.collect.facts.linux_access import (
     last_logins,
     password_statuses,
 )
+from controlplane.collect.facts.linux_logging import OWN_PROCESSES
 from controlplane.collect.facts.linux_text import NEVER, day, lines, part, settings, whole, words_of
 from controlplane.domain.model import Fact
 
@@ -275,7 +276,7 @@ FACTS: tuple[Fact, ...] = (
         "shell",
         "echo '-- nss'; grep -s '^passwd:' /etc/nsswitch.conf; echo '-- pam'; "
         "grep -hsE '^[^#]*pam_(sss|ldap|winbind|krb5)' /etc/pam.d/common-auth /etc/pam.d/system-auth; "
-        "echo '-- running'; ps -e -o comm= | sort -u | grep -xE 'sssd_be|winbindd|nslcd'; "
+        f"echo '-- running'; {OWN_PROCESSES} | sort -u | grep -xE 'sssd_be|winbindd|nslcd'; "
         f"{_ACCOUNTS}{_STATUSES}true",
         read_central,
         "accounts",

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from controlplane.collect.facts.linux_logging import OWN_PROCESSES
 from controlplane.collect.facts.linux_text import day, lines, moment, part, settings, whole
 from controlplane.domain.model import Fact
 
@@ -267,7 +268,7 @@ FACTS: tuple[Fact, ...] = (
         "grep -hsE 'node_filesystem_(avail|free)_bytes' /etc/prometheus/*.yml /etc/prometheus/*.yaml "
         "/etc/prometheus/rules/* /etc/prometheus/rules.d/* /etc/prometheus/alerts/*; echo '-- netdata'; "
         "ls /usr/lib/netdata/conf.d/health.d/disks.conf 2>/dev/null; echo '-- running'; "
-        "ps -e -o comm= | sort -u | grep -xE 'monit|prometheus|netdata'; true",
+        f"{OWN_PROCESSES} | sort -u | grep -xE 'monit|prometheus|netdata'; true",
         read_alerts,
         "programs",
         "monit(1), Prometheus alerting rules, Netdata health",
