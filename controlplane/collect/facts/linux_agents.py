@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 from controlplane.collect.facts.linux_logging import OWN_PROCESSES
@@ -36,6 +35,7 @@ _OWN_NAMES = (".lan", ".local", ".internal", ".intranet", ".home.arpa", ".corp")
 def read_behaviour(text: str) -> dict[str, Any]:
     """Whether a program that watches behaviour is at work, and for Wazuh whether its manager answered within a day.
 
+    Wazuh's agent writes its state every few seconds and says ``connected`` only while its manager acknowledges.
     ``keepalive_hours`` has no figure for programs that keep no such mark on the host.
     """
     now, running, wazuh = part(text, "now", "running", "wazuh")
@@ -47,12 +47,9 @@ def read_behaviour(text: str) -> dict[str, Any]:
 
 
 def _wazuh_hours(now: str, state: str) -> int | None:
-    """Hours since the manager acknowledged; the agent writes its own clock, which the script runs in UTC."""
-    found = re.search(r"last_ack='([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2})'", state)
-    if not found:
-        return None
-    acknowledged = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    return max(int((moment(now) - acknowledged).total_seconds() // 3600), 0)
+    """Hours since the agent last wrote its state file; the times inside it are in the host's own zone."""
+    found = re.search(r"^written=([0-9]{1,12})$", state, re.MULTILINE)
+    return max(int((moment(now) - moment(found[1])).total_seconds() // 3600), 0) if found else None
 
 
 def read_guard(text: str) -> dict[str, Any]:
@@ -138,7 +135,8 @@ FACTS: tuple[Fact, ...] = (
         "shell",
         f"echo '-- now'; date -u +%s | sed 's/..$/00/'; echo '-- running'; {OWN_PROCESSES} | sort -u | "
         f"grep -xE '{'|'.join(BEHAVIOUR_AGENTS)}'; echo '-- wazuh'; "
-        "if [ -d /var/ossec ]; then ${S} /usr/bin/cat /var/ossec/var/run/wazuh-agentd.state; fi; true",
+        "if [ -d /var/ossec ]; then ${S} /usr/bin/stat -c written=%Y /var/ossec/var/run/wazuh-agentd.state; "
+        "${S} /usr/bin/cat /var/ossec/var/run/wazuh-agentd.state; fi; true",
         read_behaviour,
         "hours",
         "ps(1); Wazuh agent: var/run/wazuh-agentd.state",

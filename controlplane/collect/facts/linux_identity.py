@@ -29,7 +29,7 @@ BUILT_IN = frozenset(
 ROOT_EQUAL_GROUPS = ("docker", "lxd", "incus-admin", "disk", "shadow", "kmem", "libvirt")
 """Groups whose members can become root or read every file without being called administrators."""
 
-_ONE_TIME = ("google_authenticator", "oath", "duo", "privacyidea", "u2f", "yubico", "radius")
+_ONE_TIME = ("google_authenticator", "oath", "duo", "privacyidea", "u2f", "yubico", "radius_auth")
 _EPOCH = date(1970, 1, 1)
 
 
@@ -147,9 +147,11 @@ def read_second_factor(text: str) -> dict[str, Any]:
 
     Two factors over SSH are: a key and then a one-time code (or device) that PAM demands of everybody, or a
     hardware key that asks for its PIN. ``admins_without`` has no figure where enrolment is kept elsewhere.
+    ``exempt`` counts ``Match`` blocks that ask less of root, of an administrator, or of a group or place; one that
+    names only ordinary accounts (such as the reading account, which a forced command holds) is no exemption.
     """
-    names = ("sshd", "ssh_pam", "pam", "groups", "accounts", "enrolled")
-    sshd, ssh_pam, pam, groups, accounts, enrolled = part(text, *names)
+    names = ("sshd", "matches", "ssh_pam", "pam", "groups", "accounts", "enrolled")
+    sshd, matches, ssh_pam, pam, groups, accounts, enrolled = part(text, *names)
     found = words_of(sshd)
     if "usepam" not in found:
         raise ValueError("not the output of sshd -T")
@@ -162,23 +164,49 @@ def read_second_factor(text: str) -> dict[str, Any]:
     people = _people(accounts)
     admins = {name for name in admin_names(groups) & set(people) if name != "root" and people[name][1]}
     homes = {line.split("/")[-2] for line in lines(enrolled) if line.count("/") >= 2}
+    exempt = _exempt(matches, admins | {"root"})
+    two = (by_code or hardware) and not exempt
     without = len(admins - homes) if module == "google_authenticator" else (0 if hardware else None)
     return {
-        "ssh_two_factors": by_code or hardware,
+        "ssh_two_factors": two,
         "console_two_factors": console_module is not None and not console_skippable,
         "module": module or ("hardware key" if hardware else "none"),
         "skippable": skippable,
+        "exempt": exempt,
         "admins": len(admins),
-        "admins_without": len(admins) if not (by_code or hardware) else without,
+        "admins_without": without if by_code or hardware else len(admins),
     }
 
 
 def _one_time(pam: str) -> tuple[str | None, bool]:
-    """The first module of one-time codes that PAM demands, and whether who has none may pass."""
+    """The first module of one-time codes that PAM demands, and whether who has none may pass.
+
+    Behind a ``sufficient`` line no module is demanded any more.
+    """
     for line in lines(pam):
-        if module := re.match(rf"auth\s+(required|requisite|\[.*\])\s+pam_({'|'.join(_ONE_TIME)})\.so(.*)", line):
-            return module[2], re.search(r"\bnullok\b", module[3]) is not None
+        found = re.match(r"auth\s+(\[[^]]*\]|\S+)\s+pam_([a-z0-9_]+)\.so(.*)", line)
+        if (
+            found
+            and found[2] in _ONE_TIME
+            and re.fullmatch(r"required|requisite|\[.*default=(bad|die)\b.*\]", found[1])
+        ):
+            return found[2], re.search(r"\bnullok\b", found[3]) is not None
+        if found and found[1] == "sufficient":
+            break
     return None, False
+
+
+def _exempt(matches: str, admins: set[str]) -> int:
+    """Blocks of sshd_config that let whom they name in with one factor."""
+    found = 0
+    for block in re.split(r"(?mi)^\s*Match\s+", matches)[1:]:
+        who, _, rest = block.partition("\n")
+        asks = re.search(r"(?mi)^\s*AuthenticationMethods\s+(.*)$", rest)
+        if asks is None or all(_key_then_question(one) for one in asks[1].split()):
+            continue
+        named = re.fullmatch(r"user\s+([A-Za-z0-9_,-]+)\s*", who, re.IGNORECASE)
+        found += named is None or bool(admins & set(named[1].split(",")))
+    return found
 
 
 def _key_then_question(one: str) -> bool:
@@ -289,7 +317,9 @@ FACTS: tuple[Fact, ...] = (
         "shell",
         "[ -x /usr/sbin/sshd ] || exit 69; s=$(${S} /usr/sbin/sshd -T) || exit $?; echo '-- sshd'; echo \"$s\" | "
         "grep -iE '^(usepam|authenticationmethods|pubkeyauthoptions|pubkeyacceptedalgorithms|passwordauthentication"
-        "|kbdinteractiveauthentication) '; echo '-- ssh_pam'; grep -hsE '^auth' /etc/pam.d/sshd; "
+        "|kbdinteractiveauthentication) '; echo '-- matches'; "
+        "${S} /usr/bin/grep -rhsi -e ^Match -e AuthenticationMethods /etc/ssh/sshd_config "
+        "/etc/ssh/sshd_config.d; echo '-- ssh_pam'; grep -hsE '^auth' /etc/pam.d/sshd; "
         "echo '-- pam'; grep -hsE '^auth' /etc/pam.d/common-auth /etc/pam.d/system-auth; "
         f"echo '-- groups'; {ADMIN_GROUPS}; {_ACCOUNTS}echo '-- enrolled'; "
         "${S} /usr/bin/find /home -maxdepth 2 -name .google_authenticator; true",

@@ -27,13 +27,17 @@ _ENOUGH = ("*", "debug", "info")
 def _forwards(rules: str) -> Iterator[tuple[str, str, str, str]]:
     """(selector, protocol, target, port) of every rule of rsyslog that sends the log to another machine."""
     joined = re.sub(r"\(([^)]*)\)", lambda inner: "(" + inner[1].replace("\n", " ") + ")", rules)
+    depth, condition = 0, False  # an action inside a condition sends only what the condition lets through
     for line in lines(joined):
         first = line.split()[0]
-        selector = first if _SELECTOR.match(first) else "*.*" if first.startswith("action(") else ""
+        plain = first.startswith("action(") and depth == 0 and not condition
+        selector = first if _SELECTOR.match(first) else "*.*" if plain else ""
+        depth += line.count("{") - line.count("}")
+        condition = line.endswith(("then", "else"))
         if old := re.search(r"(?:^|\s)(@@?)(?:\([^)]*\))?(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?", line):
-            yield selector, "tcp" if old[1] == "@@" else "udp", old[2], old[3] or "514"
+            yield selector, "tcp" if old[1] == "@@" else "udp", str(old[2]), str(old[3] or "514")
         elif new := re.search(r'type="(omfwd|omrelp)"', line):
-            options = dict(re.findall(r'\b([A-Za-z]+)="([^"]*)"', line))
+            options: dict[str, str] = dict(re.findall(r'\b([A-Za-z]+)="([^"]*)"', line))
             protocol = "relp" if new[1] == "omrelp" else options.get("protocol", options.get("Protocol", "udp"))
             port = options.get("port", options.get("Port", "514"))
             yield selector, protocol, options.get("target", options.get("Target", "")), port
