@@ -36,13 +36,16 @@ def read_behaviour(text: str) -> dict[str, Any]:
     """Whether a program that watches behaviour is at work, and for Wazuh whether its manager answered within a day.
 
     Wazuh's agent writes its state every few seconds and says ``connected`` only while its manager acknowledges.
+    CrowdSec without a scenario sees nothing and does not count.
     ``keepalive_hours`` has no figure for programs that keep no such mark on the host.
     """
     now, running, wazuh = part(text, "now", "running", "wazuh")
-    agents = sorted({BEHAVIOUR_AGENTS[name] for name in lines(running) if name in BEHAVIOUR_AGENTS})
+    seen = lines(running)
+    agents = sorted({BEHAVIOUR_AGENTS[name] for name in seen if name in BEHAVIOUR_AGENTS})
     hours = _wazuh_hours(now, wazuh) if "wazuh" in agents else None
     connected = hours is not None and hours <= 24 and "status='connected'" in wazuh
-    others = [name for name in agents if name != "wazuh"]
+    blind = {"wazuh"} if any(line.startswith("scenario ") for line in seen) else {"wazuh", "crowdsec"}
+    others = [name for name in agents if name not in blind]
     return {"agents": agents, "active": bool(others) or connected, "keepalive_hours": hours}
 
 
@@ -134,7 +137,8 @@ FACTS: tuple[Fact, ...] = (
         "malware.behaviour",
         "shell",
         f"echo '-- now'; date -u +%s | sed 's/..$/00/'; echo '-- running'; {OWN_PROCESSES} | sort -u | "
-        f"grep -xE '{'|'.join(BEHAVIOUR_AGENTS)}'; echo '-- wazuh'; "
+        f"grep -xE '{'|'.join(BEHAVIOUR_AGENTS)}'; "
+        "ls /etc/crowdsec/scenarios 2>/dev/null | sed 's/^/scenario /'; echo '-- wazuh'; "
         "if [ -d /var/ossec ]; then ${S} /usr/bin/stat -c written=%Y /var/ossec/var/run/wazuh-agentd.state; "
         "${S} /usr/bin/cat /var/ossec/var/run/wazuh-agentd.state; fi; true",
         read_behaviour,
