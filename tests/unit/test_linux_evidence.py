@@ -62,6 +62,8 @@ def test_power_beside_the_administrators_is_seen():
         desktop="quantri\nnv01",
     )
     assert found == {"admins": 2, "root_equal": 1, "service_admins": 1, "desktop_admins": 1}
+    forgets = read("accounts.powers", accounts=ACCOUNTS, groups="sudo:x:27:quantri", strong="", desktop="?")
+    assert forgets["desktop_admins"] is None
 
 
 def test_a_built_in_account_counts_only_while_it_can_log_in():

@@ -108,7 +108,7 @@ def read_powers(text: str) -> dict[str, Any]:
 
     ``root_equal``: people in groups that are as good as root. ``service_admins``: service accounts (uid 1 to 999)
     among the administrators. ``desktop_admins``: administrators' accounts that were used for daily work at a
-    desktop, by the sessions that the machine still remembers.
+    desktop, by the sessions that the machine still remembers; no figure where it remembers none at all.
     """
     accounts, groups, strong, desktop = part(text, "accounts", "groups", "strong", "desktop")
     people, admins, at_desktop = _people(accounts), admin_names(groups) - {"root"}, set(lines(desktop))
@@ -117,7 +117,7 @@ def read_powers(text: str) -> dict[str, Any]:
         "admins": len(admins),
         "root_equal": len(equal),
         "service_admins": sum(0 < people.get(name, (NEVER, False))[0] < 1000 for name in admins),
-        "desktop_admins": len(admins & at_desktop),
+        "desktop_admins": None if "?" in at_desktop else len(admins & at_desktop),
     }
 
 
@@ -292,11 +292,13 @@ FACTS: tuple[Fact, ...] = (
         f"{_ACCOUNTS}echo '-- groups'; {ADMIN_GROUPS}; echo '-- strong'; "
         f"grep -E '^({'|'.join(ROOT_EQUAL_GROUPS)}):' /etc/group; echo '-- desktop'; "
         # A session at a desktop: on a display, or on a terminal that stands for itself as gdm and sddm write it.
-        "command -v last >/dev/null && last -w 2>/dev/null | "
-        "awk '$2 ~ /^:/ || $3 ~ /^:[0-9]/ || ($2 ~ /^tty/ && $2 == $3) { print $1 }' | sort -u; true",
+        "l=; command -v wtmpdb >/dev/null && l='wtmpdb last'; command -v last >/dev/null && l='last -w'; "
+        'if [ -n "$l" ]; then $l 2>/dev/null | '
+        "awk '$2 ~ /^:/ || $3 ~ /^:[0-9]/ || ($2 ~ /^tty/ && $2 == $3) { print $1 }' | sort -u; "
+        "else echo '?'; fi; true",
         read_powers,
         "accounts",
-        "group(5), passwd(5), last(1)",
+        "group(5), passwd(5), last(1), wtmpdb(8)",
         keep_raw=False,
     ),
     Fact(
