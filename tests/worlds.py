@@ -13,27 +13,28 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 from controlplane.domain.catalog import make_catalog
-from controlplane.domain.declared import fact_of
+from controlplane.domain.declared import accepts, fact_of
 from controlplane.domain.judge import Seen
-from controlplane.domain.model import SITE, Asset, Catalog, Observation, Outcome, Words
+from controlplane.domain.model import SITE, Asset, Catalog, Criterion, Declared, Observation, Outcome, Words
 
 ZONE = timezone(timedelta(hours=7))
 BEGIN = datetime(2026, 6, 29, 3, 0, tzinfo=UTC)
-FACTS = ("disk.used", "login.root", "backup.age", "declared.l0.0")
 ROLES = ("servers", "printers", "pcs", SITE)
 LEVELS = ("1", "2", "3")
-VALUES: tuple[Any, ...] = (
-    10, 40, 60, 90, 1, True, False, None, "no", "yes", [], 40.0,
-    {"v": 10}, {"v": 90}, {"v": True}, {"w": 1},
-    [{"name": "a", "v": 10}, {"name": "b", "v": 60}], [{"name": "a", "v": 10}],
-)  # fmt: skip
-TESTS: tuple[dict[str, Any], ...] = (
-    {"at_most": 50}, {"at_least": 1}, {"equals": True}, {"equals": 1}, {"one_of": [10, "no"]}, {"matches": "^n"},
-    {"contains": "no"},
-)  # fmt: skip
+# What a fact may say, the good first, and the tests that a check may put to it.
+FIGURES: dict[str, tuple[tuple[Any, ...], tuple[dict[str, Any], ...]]] = {
+    "disk.used": ((10, 10, 40, 40.0, 90), ({"at_most": 50}, {"one_of": [10, 40]})),
+    "login.root": ((True, True, True, 1, False), ({"equals": True}, {"equals": 1}, {"one_of": [True]})),
+    "backup.age": (
+        ({"v": 10}, [{"name": "a", "v": 10}], [{"name": "a", "v": 10}, {"name": "b", "v": 60}], {"v": 90}),
+        ({"at_most": 50}, {"at_least": 5}),
+    ),
+    "time.zone": (("no", "no", "yes"), ({"matches": "^n"}, {"contains": "no"})),
+}
+STRANGE: tuple[Any, ...] = (None, [], "x", {"w": 1}, 1, True)
 FAILURES = (Outcome.UNREACHABLE, Outcome.TIMEOUT, Outcome.GARBLED, Outcome.NOT_SUPPORTED)
 KINDS = ("attestation", "document", "other_value", "not_applicable", "withdrawn")
-WAITS = (0, 1, 30, 60, 61, 90, 60 * 7, 60 * 24, 60 * 26, 60 * 24 * 40, 60 * 24 * 90)
+WAITS = (0, 1, 30, 60, 61, 60 * 7, 60 * 24, 60 * 24, 60 * 26, 60 * 24 * 40, 60 * 24 * 90)
 STATE = dict[tuple[str, str], Seen]
 
 
@@ -61,11 +62,11 @@ class World:
     def fill(self, share: float = 0.9) -> None:
         """Something seen for most that is asked, and something said about most criteria."""
         for asset in self.assets:
-            for fact in FACTS:
+            for fact in FIGURES:
                 if self.rnd.random() < share:
                     self._look(asset.name, fact)
         for criterion in self.catalog.criteria:
-            if self.rnd.random() < share / 2:
+            if self.rnd.random() < share * 0.7:
                 self._word(criterion)
 
     def _event(self) -> tuple[str, str]:
@@ -76,26 +77,30 @@ class World:
             return key
         if draw < 0.35:
             return self._word(self.rnd.choice(sorted(self.catalog.criteria)))
-        return self._look(self.rnd.choice(self.assets).name, self.rnd.choice(FACTS[:3]))
+        return self._look(self.rnd.choice(self.assets).name, self.rnd.choice(tuple(FIGURES)))
 
     def _look(self, asset: str, fact: str) -> tuple[str, str]:
         key, before = (asset, fact), self.state.get((asset, fact), Seen())
         draw = self.rnd.random()
-        if fact.startswith("declared."):
-            return key
-        if draw < 0.2:
+        if draw < 0.1:
             outcome = self.rnd.choice(FAILURES)
             raw = self.rnd.choice((None, "f" * 64))
             self.state[key] = Seen(before.answer, self._observed(key, None, outcome, raw))
-        elif draw < 0.5 and before.answer is not None:
+        elif draw < 0.4 and before.answer is not None:
             self.state[key] = Seen(replace(before.answer, seen_at=self.now))  # the same answer, confirmed
         else:
-            self.state[key] = Seen(self._observed(key, self.rnd.choice(VALUES), Outcome.ANSWERED, "a" * 64))
+            self.state[key] = Seen(self._observed(key, self._value(fact), Outcome.ANSWERED, "a" * 64))
         return key
+
+    def _value(self, fact: str) -> Any:
+        strange = self.rnd.random() < 0.05
+        return self.rnd.choice(STRANGE if strange else FIGURES[fact][0])
 
     def _word(self, criterion: str) -> tuple[str, str]:
         key = (SITE, fact_of(criterion))
-        self.state[key] = Seen(self._observed(key, word(self.rnd, self.day), Outcome.ANSWERED, None))
+        self.state[key] = Seen(
+            self._observed(key, word(self.rnd, self.catalog.criteria[criterion], self.day), Outcome.ANSWERED, None)
+        )
         return key
 
     def _observed(self, key: tuple[str, str], value: Any, outcome: Outcome, raw: str | None) -> Observation:
@@ -111,9 +116,9 @@ def world(rnd: random.Random) -> World:
         Asset(
             f"a{i}",
             "server",
-            tuple(sorted(r for r in ROLES[:3] if rnd.random() < 0.45)),
+            tuple(sorted(r for r in ROLES[:3] if rnd.random() < 0.6)),
             Words("a", "a"),
-            address=rnd.choice(("192.0.2.1", None)),
+            address=rnd.choice(("192.0.2.1", "192.0.2.1", None)),
         )
         for i in range(rnd.randint(0, 4))
     )
@@ -135,20 +140,24 @@ def draw_documents(rnd: random.Random) -> dict[str, Any]:
     return {"checks": checks, "frameworks": frameworks, "waivers": waivers}
 
 
-def word(rnd: random.Random, day: date) -> dict[str, Any]:
-    """The value of a person's word given on a day."""
-    near = lambda: (day + timedelta(days=rnd.choice((-40, -1, 0, 1, 7, 60)))).isoformat()  # noqa: E731
+def word(rnd: random.Random, criterion: Criterion, day: date) -> dict[str, Any]:
+    """The value of a person's word given on a day, most often of a kind that the criterion accepts."""
+    good = tuple(kind for kind in KINDS if accepts(criterion, Declared(kind)) is None)
     return {
-        "kind": rnd.choice(KINDS),
+        "kind": rnd.choice(KINDS if rnd.random() < 0.1 else good),
         "by": "Phòng HC-TH",
         "statement": "Đã có",
         "number": rnd.choice(("", "12/QĐ-BVNT")),
-        "issued_on": rnd.choice((None, (day - timedelta(days=rnd.choice((0, 29, 200)))).isoformat())),
-        "effective_on": rnd.choice((None, None, near())),
-        "expires_on": rnd.choice((None, near(), (day + timedelta(days=60)).isoformat())),
+        "issued_on": _day(rnd, day, (0, -29, -200), 0.5),
+        "effective_on": _day(rnd, day, (-40, 0, 1, 7), 0.8),
+        "expires_on": _day(rnd, day, (-1, 0, 1, 7, 60, 60, 60), 0.3),
         "count": rnd.choice((None, 3)),
         "documents": [],
     }
+
+
+def _day(rnd: random.Random, day: date, days: tuple[int, ...], none: float) -> str | None:
+    return None if rnd.random() < none else (day + timedelta(days=rnd.choice(days))).isoformat()
 
 
 def _titles(text: str) -> dict[str, str]:
@@ -161,8 +170,8 @@ def _framework(rnd: random.Random, id_: str) -> dict[str, Any]:
             "id": f"g{i}",
             "title": _titles("Nhóm"),
             "levels": list(LEVELS[: rnd.randint(1, 3)]),
-            "list_complete": rnd.random() < 0.8,
-            "in_force": rnd.choice(([None, None], [None, None], [None, "2026-07-01"], ["2026-08-19", None])),
+            "list_complete": rnd.random() < 0.9,
+            "in_force": rnd.choice(([None, None],) * 4 + ([None, "2026-07-01"], ["2026-08-19", None])),
         }
         for i in range(rnd.randint(1, 2))
     ]
@@ -173,7 +182,7 @@ def _framework(rnd: random.Random, id_: str) -> dict[str, Any]:
         "in_force": rnd.choice(
             (["2025-01-01", None], ["2025-01-01", None], [None, "2026-07-01"], ["2026-07-01", None])
         ),
-        "rule": rnd.choice(("cumulative", "own_set", "share")),
+        "rule": rnd.choice(("cumulative", "cumulative", "own_set", "own_set", "share")),
         "groups": groups,
         "criteria": [_criterion(rnd, f"{id_}.{i}", rnd.choice(groups)) for i in range(rnd.randint(1, 5))],
     }
@@ -184,7 +193,7 @@ def _framework(rnd: random.Random, id_: str) -> dict[str, Any]:
 
 def _annex_row(rnd: random.Random, groups: list[dict[str, Any]]) -> dict[str, Any]:
     some = rnd.sample(groups, rnd.randint(1, len(groups)))
-    seen = rnd.choice(("official", "official", "recalled"))
+    seen = rnd.choice(("official",) * 5 + ("recalled",))
     return {g["id"]: {"level": rnd.choice(g["levels"]), "confidence": seen} for g in some}
 
 
@@ -213,20 +222,21 @@ def _criterion(rnd: random.Random, id_: str, group: dict[str, Any]) -> dict[str,
 def _check(rnd: random.Random, id_: str, criteria: list[str]) -> dict[str, Any]:
     mine = rnd.sample(criteria, min(len(criteria), rnd.randint(0, 3)))
     proves = rnd.random() < 0.6
+    fact = rnd.choice(tuple(FIGURES))
     check = {
         "id": id_,
         "title": _titles("Được"),
-        "fact": rnd.choice(FACTS),
+        "fact": fact,
         "role": rnd.choice(ROLES),
-        "expect": rnd.choice(TESTS),
-        "fresh_within": rnd.choice(("0m", "30m", "1h", "26h", "90d")),
+        "expect": rnd.choice(FIGURES[fact][1]),
+        "fresh_within": rnd.choice(("0m", "30m", "26h", "26h", "3d", "90d", "90d")),
         "severity": "high",
         "fix": _titles("Sửa"),
         "serves": mine if proves else [],
         "partly": [] if proves else mine,
         "examples": {"met": [1], "not_met": [2]},
     }
-    if rnd.random() < 0.4:
+    if (fact == "backup.age") == (rnd.random() < 0.95):
         check["of"] = "v"
     if rnd.random() < 0.4:
         check["if_absent"] = "not_applicable"
@@ -234,6 +244,6 @@ def _check(rnd: random.Random, id_: str, criteria: list[str]) -> dict[str, Any]:
 
 
 def _waiver(rnd: random.Random, check: str) -> dict[str, Any]:
-    ends = rnd.choice(("2026-06-28", "2026-06-30", "2026-07-01", "2026-09-01"))
+    ends = rnd.choice(("2026-06-28", "2026-06-29", "2026-06-30", "2026-07-01", "2026-09-01"))
     waiver = {"check": check, "reason": "r", "approver": "Giám đốc", "expires_on": ends}
     return waiver | ({"asset": rnd.choice(("a0", "a1", SITE))} if rnd.random() < 0.4 else {})
