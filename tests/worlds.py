@@ -13,9 +13,11 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 from controlplane.domain.catalog import make_catalog
+from controlplane.domain.chain import canonical, digest
 from controlplane.domain.declared import accepts, fact_of
-from controlplane.domain.judge import Seen
+from controlplane.domain.judge import Seen, judge
 from controlplane.domain.model import SITE, Asset, Catalog, Criterion, Declared, Observation, Outcome, Words
+from controlplane.domain.score import score
 
 ZONE = timezone(timedelta(hours=7))
 BEGIN = datetime(2026, 6, 29, 3, 0, tzinfo=UTC)
@@ -123,6 +125,22 @@ def world(rnd: random.Random) -> World:
         for i in range(rnd.randint(0, 4))
     )
     return World(rnd, catalog, documents, (*assets, Asset(SITE, "site", (SITE,), Words("s", "s"))))
+
+
+def lived_in(rnd: random.Random) -> World:
+    """A hospital about which much is known, some of it long ago."""
+    found = world(rnd)
+    found.fill(rnd.choice((0.5, 0.95, 1.0)))
+    for _ in range(rnd.randint(0, 2)):
+        found.happens()
+    return found
+
+
+def digest_of(seed: int) -> str:
+    """Findings and scorecard of the hospital of a seed, as one digest."""
+    found = lived_in(random.Random(seed))  # noqa: S311
+    findings = judge(found.catalog, found.assets, found.state, found.now, found.day)
+    return digest(canonical([findings, score(found.catalog, findings, found.day)]))
 
 
 def catalog_of(documents: Mapping[str, Any]) -> Catalog:

@@ -149,6 +149,9 @@ def _in_part(
     if worst is not None and worst not in HOLDS:
         return _by_findings(able)
     if said is None:
+        if worst is None and _worst(measured) is Verdict.NOT_APPLICABLE:
+            # Nothing there to measure: a part does not apply, and the rest of the criterion is still not proven.
+            return Verdict.UNKNOWN, Reason("part_absent", {"count": len(measured)}), Proof.NONE
         if worst is None:
             return _by_findings(measured)
         met = sum(1 for f in able if f.verdict is Verdict.MET)
