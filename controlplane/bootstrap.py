@@ -21,6 +21,8 @@ from controlplane.collect import gather as gathering
 from controlplane.collect.facts import FACTS
 from controlplane.collect.inventory import Inventory, InventoryError, InventoryKeeper, load_campaign
 from controlplane.collect.local import LocalTransport
+from controlplane.collect.record import Holdings, derive_from
+from controlplane.collect.registers import Registers, load_registers
 from controlplane.collect.snmp import SnmpTransport
 from controlplane.collect.ssh import SshTransport
 from controlplane.domain.catalog import CatalogError, catalog_body, catalog_from, make_catalog
@@ -156,6 +158,15 @@ class Plane:
         """The inventory in force; with an error when the files have one and the last good one stands in."""
         return self._keeper.current()
 
+    def registers(self, inventory: Inventory) -> Registers:
+        """The hospital's own lists; a broken one is an ``InventoryError`` in its place."""
+        folder = self.settings.home / "inventory"
+        return load_registers(folder / "registers", self.settings.home, {*inventory.assets, *inventory.groups})
+
+    def _holdings(self, inventory: Inventory) -> Holdings:
+        assets = [plain(_public(asset)) for asset in inventory.assets.values()]
+        return Holdings(assets, self.registers(inventory), plain(inventory.vlans), plain(self.campaign.hospital))
+
     # -------------------------------------------------------------------------------------- the route
 
     def make_round(
@@ -180,9 +191,9 @@ class Plane:
                 progress=progress,
             )
 
-        return make_round(
-            catalog, inventory.assets, digest, look_at, self.archive, self.clock, self.settings.timezone, targets
-        )
+        derive = derive_from(FACTS, self._holdings(inventory), self.archive, self.clock)
+        zone = self.settings.timezone
+        return make_round(catalog, inventory.assets, digest, look_at, self.archive, self.clock, zone, targets, derive)
 
     @cached_property
     def _transports(self) -> Mapping[str, gathering.Transport]:
@@ -278,6 +289,8 @@ class Plane:
             notes.append(Reason("interrupted", {"round": newest[0].id}))
         if j.inventory_error is not None:
             notes.append(Reason("inventory_error", {"sentence": j.inventory_error.words}))
+        broken_lists = [r for r in self.registers(self.inventory()[0]).values() if isinstance(r, InventoryError)]
+        notes.extend(Reason("inventory_error", {"sentence": r.words}) for r in broken_lists)
         return tuple(notes)
 
     def chain_state(self) -> Break | None:
@@ -478,6 +491,7 @@ def _public(asset: Asset) -> dict[str, Any]:
         "department": asset.department,
         "transports": asset.transports,
         "address": asset.address,
+        "fields": asset.fields,
     }
 
 

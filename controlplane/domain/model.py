@@ -85,18 +85,20 @@ class Asset:
     transports: tuple[str, ...] = ()  # which of local, ssh, snmp may reach it
     address: str | None = None  # None: no address yet, and not one packet is sent
     access: Mapping[str, Any] = field(default_factory=dict)  # ansible_* and emr_* variables; never a secret
+    fields: Mapping[str, str] = field(default_factory=dict)  # what the hospital declares: owner, location, mac, ...
 
 
 @dataclass(frozen=True)
 class Fact:
     """A question and a pure reader.
 
-    ``ask`` is one shell command text (family ``shell``) or the OIDs, space separated (family ``snmp``).
+    ``ask`` is one shell command text (family ``shell``), the OIDs (family ``snmp``) or what the control plane itself
+    rests on (family ``record``: facts, registers, the inventory), space separated.
     ``reader`` gets the reply's text and returns a value, or raises ``ValueError`` for bytes it cannot read.
     """
 
     name: str  # subject.attribute, for example disk.usage
-    family: str  # shell | snmp
+    family: str  # shell | snmp | record
     ask: str
     reader: Callable[[str], Value]
     unit: str  # of the value or of its figures, in words: "percent per filesystem", "-" when it has none

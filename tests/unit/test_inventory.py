@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from controlplane.collect.inventory import (
     LAST_GOOD,
-    MAX_BYTES,
     Inventory,
     InventoryError,
     InventoryKeeper,
     load_campaign,
     load_inventory,
 )
+from controlplane.collect.yaml_file import MAX_BYTES
 from controlplane.domain.model import Words
 
 ROOT = Path(__file__).parents[2]

@@ -5,11 +5,16 @@ from __future__ import annotations
 from controlplane.collect.facts import (
     linux_access,
     linux_hardening,
+    linux_lists,
     linux_logging,
     linux_network,
     linux_software,
     linux_storage,
     linux_system,
+    record_accounts,
+    record_assets,
+    record_network,
+    record_software,
     snmp_interfaces,
     snmp_printer,
     snmp_system,
@@ -26,6 +31,7 @@ SHELL_FACTS: tuple[Fact, ...] = (
     *linux_logging.FACTS,
     *linux_software.FACTS,
     *linux_hardening.FACTS,
+    *linux_lists.FACTS,
 )
 """The whole script of every look at a Linux host is made of these, in this order."""
 
@@ -40,6 +46,15 @@ SNMP_FACTS: tuple[Fact, ...] = (
 """What devices are asked over SNMP, each kind only what it may have."""
 
 
+RECORD_FACTS: tuple[Fact, ...] = (
+    *record_assets.FACTS,
+    *record_software.FACTS,
+    *record_accounts.FACTS,
+    *record_network.FACTS,
+)
+"""What the control plane derives itself from the inventory, the registers and the answers that stand."""
+
+
 def _registry(*tuples: tuple[Fact, ...]) -> dict[str, Fact]:
     found: dict[str, Fact] = {}
     for fact in (fact for one in tuples for fact in one):
@@ -49,4 +64,4 @@ def _registry(*tuples: tuple[Fact, ...]) -> dict[str, Fact]:
     return found
 
 
-FACTS: dict[str, Fact] = _registry(SHELL_FACTS, SNMP_FACTS)
+FACTS: dict[str, Fact] = _registry(SHELL_FACTS, SNMP_FACTS, RECORD_FACTS)
