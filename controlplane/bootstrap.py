@@ -19,12 +19,13 @@ import yaml
 from controlplane import texts
 from controlplane.collect import gather as gathering
 from controlplane.collect.facts import FACTS
-from controlplane.collect.inventory import Inventory, InventoryError, InventoryKeeper, load_campaign
+from controlplane.collect.inventory import Inventory, InventoryKeeper, load_campaign
 from controlplane.collect.local import LocalTransport
 from controlplane.collect.record import Holdings, derive_from
 from controlplane.collect.registers import Registers, load_registers
 from controlplane.collect.snmp import SnmpTransport
 from controlplane.collect.ssh import SshTransport
+from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.catalog import CatalogError, catalog_body, catalog_from, make_catalog
 from controlplane.domain.chain import Break, Link, canonical, plain
 from controlplane.domain.compare import Difference, compare

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from controlplane import __version__
 from controlplane.bootstrap import ADMIN, NoStoreError, Plane, init_store, open_plane
-from controlplane.collect.inventory import InventoryError
+from controlplane.collect.yaml_file import InventoryError
 from controlplane.console import Screen
 from controlplane.doctor import Surroundings, examine
 from controlplane.domain.catalog import CatalogError

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 from controlplane.collect.gather import Clock, observe
@@ -72,7 +73,7 @@ class Record:
         for asset in sorted(assets, key=lambda a: a.name):
             wanted = [fact for fact in self._own if asset.kind in fact.kinds and asset.kind != SITE]
             if wanted:
-                yield self._look(asset.name, wanted, at, lambda fact, a=asset: self._of_asset(fact, a, state))
+                yield self._look(asset.name, wanted, at, partial(self._of_asset, asset, state))
         own = [fact for fact in self._own if SITE in fact.kinds] if SITE in self._public else []
         yield self._look(SITE, own, at, lambda fact: (self._of_site(fact, state, at), at))
 
@@ -95,7 +96,7 @@ class Record:
 
     # ------------------------------------------------------------------------------- the inputs of a fact
 
-    def _of_asset(self, fact: Fact, asset: Asset, state: State) -> tuple[Value, datetime | None]:
+    def _of_asset(self, asset: Asset, state: State, fact: Fact) -> tuple[Value, datetime | None]:
         """The inputs of a fact about one asset, and the age of the oldest answer among them."""
         document: dict[str, Any] = {"asset": asset.name}
         ages = []
@@ -193,7 +194,7 @@ def _aged(observation: Observation, oldest: datetime | None) -> Observation:
 
 
 def _standing(asset: str, fact: str, state: State) -> Observation:
-    """The answer that stands. Raises ``_UnansweredError``, with an outcome when the device no longer gives the figure."""
+    """The answer that stands. Raises ``_UnansweredError``, with an outcome when the device gives it no more."""
     seen = state.get((asset, fact), Seen())
     failure = seen.failure
     if failure is not None and (

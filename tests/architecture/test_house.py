@@ -58,7 +58,13 @@ DOORS = {
     "subprocess": ("collect/local.py", "plays.py", "store/verify.py"),
     "typer": ("cli.py",),
     "uvicorn": ("cli.py",),
-    "yaml": ("bootstrap.py", "collect/inventory.py", "collect/registers.py", "collect/yaml_file.py", "texts/__init__.py"),
+    "yaml": (
+        "bootstrap.py",
+        "collect/inventory.py",
+        "collect/registers.py",
+        "collect/yaml_file.py",
+        "texts/__init__.py",
+    ),
     "zstandard": ("store/vault.py",),
 }
 CLOCKS = {"now", "today", "utcnow", "time", "monotonic", "perf_counter"}

@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.bootstrap import NoStoreError, Plane, init_store, open_plane
 from controlplane.collect.facts import FACTS
-from controlplane.collect.inventory import InventoryError
+from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.chain import canonical, digest
 from controlplane.domain.model import Outcome, Verdict
 from controlplane.settings import Settings

@@ -7,6 +7,7 @@ law asks for the list of accounts.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 
 from controlplane.collect.facts.linux_text import lines, part, whole
@@ -14,6 +15,7 @@ from controlplane.domain.model import Fact
 
 _NO_LOGIN = re.compile(r"/(nologin|false|sync|shutdown|halt|git-shell)$")
 _BASE = ("required", "important", "standard")
+_WHEN = r"([A-Z][a-z]{2} [A-Z][a-z]{2} +[0-9]{1,2} [0-9:]{8} [0-9]{4})"
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
 
@@ -68,6 +70,39 @@ def read_leases(text: str) -> dict[str, Any]:
     return {"leases": len(found), "macs": sorted(found)}
 
 
+def read_sessions(text: str) -> dict[str, Any]:
+    """Who was logged in during the last seven days, from when until when (None: still), in UTC to the minute.
+
+    A session whose end nobody noted counts as ended at once.
+    """
+    found = []
+    for line in lines(text):
+        cells = re.fullmatch(rf"(\S+) +\S+ +{_WHEN}(?: +- +(?:{_WHEN}|\S+).*| .*)?", line)
+        if cells is None:
+            raise ValueError("not a line of last")
+        begun, ended = _minute(cells[2]), cells[3]
+        until = None if "still logged in" in line else _minute(ended) if ended else begun
+        found.append({"account": cells[1], "from": begun, "to": until})
+    return {"sessions": len(found), "logins": sorted(found, key=lambda row: (str(row["from"]), str(row["account"])))}
+
+
+def _minute(stamp: str) -> str:
+    written = datetime.strptime(" ".join(stamp.split()), "%a %b %d %H:%M:%S %Y")  # noqa: DTZ007  # last runs in UTC
+    return written.strftime("%Y-%m-%dT%H:%MZ")
+
+
+def read_policy(text: str) -> dict[str, Any]:
+    """Whether the host itself refuses programs that its allow-list does not name: fapolicyd, switched on and not
+    merely watching."""
+    enabled, permissive, rules = part(text, "enabled", "permissive", "rules")
+    watching = re.search(r"(?m)^permissive\s*=\s*0\s*$", permissive) is None
+    return {
+        "engine": "fapolicyd" if enabled.strip() else "none",
+        "rules": whole(rules or "0"),
+        "enforcing": bool(enabled.strip()) and not watching and whole(rules or "0") > 0,
+    }
+
+
 FACTS: tuple[Fact, ...] = (
     Fact(
         "packages.list",
@@ -102,5 +137,27 @@ FACTS: tuple[Fact, ...] = (
         read_leases,
         "leases",
         "dnsmasq(8), dhcpd.leases(5), Kea memfile",
+    ),
+    Fact(
+        "accounts.sessions",
+        "shell",
+        "command -v last >/dev/null || exit 69; [ -r /var/log/wtmp ] || exit 69; "
+        'last -w -F --nohostname -s -7days | awk \'NF > 6 && $1 != "reboot" && $1 != "wtmp" '
+        '&& $1 != "shutdown" && $1 != "runlevel"\'',
+        read_sessions,
+        "logins within 7 days",
+        "last(1), wtmp(5)",
+        keep_raw=False,
+    ),
+    Fact(
+        "software.policy",
+        "shell",
+        "echo '-- enabled'; ls /etc/systemd/system/multi-user.target.wants/fapolicyd.service 2>/dev/null; "
+        "echo '-- permissive'; grep -hs '^permissive' /etc/fapolicyd/fapolicyd.conf; echo '-- rules'; "
+        "cat /etc/fapolicyd/rules.d/*.rules /etc/fapolicyd/fapolicyd.rules 2>/dev/null "
+        "| grep -cE '^(allow|deny)'; true",
+        read_policy,
+        "rules",
+        "fapolicyd(8), fapolicyd.conf(5)",
     ),
 )

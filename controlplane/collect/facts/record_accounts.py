@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from controlplane.collect.facts.record_text import (
@@ -11,6 +11,7 @@ from controlplane.collect.facts.record_text import (
     mapping,
     matches,
     maybe_day,
+    moment,
     named,
     objects,
     reviewed_days,
@@ -21,6 +22,7 @@ from controlplane.domain.model import Fact
 
 LEAVERS_DAYS = 31
 REGISTER_DAYS = 183
+SEAT_CHANGE_SECONDS = 300
 
 _HOSTS = ("server", "controlplane", "virtual_machine", "workstation")
 _NO_ACCOUNTS = frozenset({"ups", "external_storage"})
@@ -95,6 +97,39 @@ def read_register(raw: str) -> dict[str, Any]:
     }
 
 
+def read_shared(raw: str) -> dict[str, Any]:
+    """Accounts that were logged in on two assets at once within a week, those apart that are approved for sharing.
+
+    Overlaps of less than five minutes are somebody changing seats. While a workstation or server in use is silent,
+    that nobody was found is no figure.
+    """
+    document = Document(raw)
+    rows = objects(document.register("accounts").get("accounts"))
+    excused = {text(r.get("account")) for r in rows if r.get("shared") or r.get("type") == "service"}
+    logins: dict[str, list[tuple[str, datetime, datetime]]] = {}
+    answers = document.answers("accounts.sessions")
+    for answer in answers:
+        for row in objects(mapping(answer.value).get("logins")):
+            until = document.at() if row.get("to") is None else moment(row.get("to"))
+            entry = (answer.asset, moment(row.get("from")), until)
+            logins.setdefault(text(row.get("account")), []).append(entry)
+    twice = [name for name, times in logins.items() if _overlaps(times)]
+    in_use = {a.name for a in document.assets() if a.in_use}
+    silent = [name for name in document.silent("accounts.sessions") if name in in_use]
+    found = named("concurrent", set(twice) - excused)
+    if not found["concurrent"] and (silent or not answers):
+        found["concurrent_count"] = None
+    return {"hosts": len(answers), "silent": len(silent), "excused": len(excused & set(twice))} | found
+
+
+def _overlaps(times: Sequence[tuple[str, datetime, datetime]]) -> bool:
+    for index, (host, begun, ended) in enumerate(times):
+        for other, start, end in times[index + 1 :]:
+            if other != host and (min(ended, end) - max(begun, start)).total_seconds() >= SEAT_CHANGE_SECONDS:
+                return True
+    return False
+
+
 FACTS: tuple[Fact, ...] = (
     Fact(
         "accounts.exceptions",
@@ -112,6 +147,15 @@ FACTS: tuple[Fact, ...] = (
         read_register,
         "rows, assets",
         "inventory/registers/accounts.yaml, leavers.yaml",
+        kinds=("site",),
+    ),
+    Fact(
+        "accounts.shared",
+        "record",
+        "inventory accounts.sessions register:accounts",
+        read_shared,
+        "accounts within 7 days",
+        "accounts.sessions of every host against inventory/registers/accounts.yaml",
         kinds=("site",),
     ),
 )

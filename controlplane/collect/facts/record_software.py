@@ -106,7 +106,8 @@ def _exceptions(
     register: Mapping[str, Any], own: AssetRow, open_: Sequence[str], today: date
 ) -> tuple[set[str], set[str]]:
     """Names that may stay until a day that has not come, and those whose day has passed."""
-    planned, overdue = set(), set()
+    planned: set[str] = set()
+    overdue: set[str] = set()
     for row in objects(register.get("exceptions")):
         if own.within(texts(row.get("scope"))):
             late = today > date.fromisoformat(text(row.get("remove_by")))
