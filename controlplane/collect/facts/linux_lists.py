@@ -15,6 +15,7 @@ from controlplane.domain.model import Fact
 
 _NO_LOGIN = re.compile(r"/(nologin|false|sync|shutdown|halt|git-shell)$")
 _BASE = ("required", "important", "standard")
+_LIBRARIES = ("libs", "oldlibs")
 _WHEN = r"([A-Z][a-z]{2} [A-Z][a-z]{2} +[0-9]{1,2} [0-9:]{8} [0-9]{4})"
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 
@@ -23,17 +24,19 @@ def read_packages(text: str) -> dict[str, Any]:
     """Every installed package with its version, apart by why it is there, and what stands outside of packages.
 
     ``required``, ``important`` and ``standard`` are Debian's own priorities; ``dependencies`` came because another
-    package needs them; ``chosen`` is the rest. ``loose`` are programs in /opt, /usr/local, snaps and flatpaks.
+    package needs them, as libraries always do; ``chosen`` is the rest. ``loose`` are programs in /opt and /usr/local, snaps
+    and flatpaks.
     """
     packages, automatic, loose = part(text, "packages", "dependencies", "loose")
     auto = set(lines(automatic))
     found: dict[str, list[str]] = {name: [] for name in (*_BASE, "chosen", "dependencies")}
     for line in lines(packages):
         cells = line.split()
-        if len(cells) != 4 or not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", cells[1]):
+        if len(cells) not in (4, 5) or not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", cells[1]):
             raise ValueError("not a line of dpkg-query")
         if cells[0] in ("ii", "hi"):
-            kind = cells[3] if cells[3] in _BASE else "dependencies" if cells[1] in auto else "chosen"
+            needed = cells[1] in auto or cells[-1].rpartition("/")[2] in _LIBRARIES
+            kind = cells[3] if cells[3] in _BASE else "dependencies" if needed else "chosen"
             found[kind].append(f"{cells[1]} {cells[2]}")
     count = sum(map(len, found.values()))
     if not count:
@@ -108,7 +111,8 @@ FACTS: tuple[Fact, ...] = (
         "packages.list",
         "shell",
         "command -v dpkg-query >/dev/null || exit 69; echo '-- packages'; "
-        "dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version} ${Priority}\\n'; echo '-- dependencies'; "
+        "dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version} ${Priority} ${Section}\\n'; "
+        "echo '-- dependencies'; "
         "awk '/^Package: / { p = $2 } /^Auto-Installed: 1/ { print p }' /var/lib/apt/extended_states 2>/dev/null; "
         "echo '-- loose'; ls -d /opt/* /usr/local/bin/* /usr/local/sbin/* /snap/* /var/lib/flatpak/app/* 2>/dev/null; "
         "true",

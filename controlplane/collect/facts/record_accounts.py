@@ -44,7 +44,7 @@ def read_exceptions(raw: str) -> dict[str, Any]:
     names = [text(a.get("account")) for a in accounts]
     listed = {name: row for name in names if (row := _row(name, rows)) is not None}
     unlisted = [n for n in names if n not in listed and (n in login or not matches(n, system))]
-    gone = {text(r.get("account")) for r in objects(leavers.get("leavers")) if _passed(r.get("left_on"), today)}
+    gone = _gone(leavers, today)
     found = (
         named("unlisted", unlisted)
         | named("mistyped", (n for n, row in listed.items() if n in admins and row.get("type") != "admin"))
@@ -71,6 +71,10 @@ def _passed(day: Any, today: date) -> bool:
     return on is not None and on <= today
 
 
+def _gone(leavers: Mapping[str, Any], today: date) -> set[str]:
+    return {text(row.get("account")) for row in objects(leavers.get("leavers")) if _passed(row.get("left_on"), today)}
+
+
 def _is_whole(row: Mapping[str, Any]) -> bool:
     return all(row.get(field) for field in ("type", "owner", "department", "enabled_on"))
 
@@ -78,7 +82,8 @@ def _is_whole(row: Mapping[str, Any]) -> bool:
 def read_register(raw: str) -> dict[str, Any]:
     """Whether the register reaches every asset in use, holds every field, and whether both lists are kept up.
 
-    An asset is reached by an account in whose scope it is, or by a row that says why it has none.
+    An asset is reached by an account in whose scope it is, or by a row that says why it has none. A leaver's account
+    is unclosed while any row of it, on a host or in an application, has no day of closing that has come.
     """
     document = Document(raw)
     register, leavers, today = document.register("accounts"), document.register("leavers"), document.today()
@@ -86,6 +91,8 @@ def read_register(raw: str) -> dict[str, Any]:
     scopes = [texts(row.get("scope")) for row in (*rows, *objects(register.get("without")))]
     assets = [asset for asset in document.assets() if asset.in_use and asset.kind not in _NO_ACCOUNTS]
     days, left = reviewed_days(register, today), reviewed_days(leavers, today)
+    gone = _gone(leavers, today)
+    open_rows = {text(row.get("account")) for row in rows if not _passed(row.get("disabled_on"), today)}
     return {
         "rows": len(rows),
         "assets": len(assets),
@@ -94,6 +101,7 @@ def read_register(raw: str) -> dict[str, Any]:
         "leavers_reviewed_this_month": left is not None and left <= LEAVERS_DAYS,
         **named("unreached", (a.name for a in assets if not any(a.within(scope) for scope in scopes))),
         **named("incomplete", (text(row.get("account")) for row in rows if not _is_whole(row))),
+        **named("leavers_unclosed", gone & open_rows),
     }
 
 
