@@ -24,8 +24,8 @@ def read_packages(text: str) -> dict[str, Any]:
     """Every installed package with its version, apart by why it is there, and what stands outside of packages.
 
     ``required``, ``important`` and ``standard`` are Debian's own priorities; ``dependencies`` came because another
-    package needs them, as libraries always do; ``chosen`` is the rest. ``loose`` are programs in /opt and /usr/local, snaps
-    and flatpaks.
+    package needs them, as libraries always do; ``chosen`` is the rest. ``loose`` are programs in /opt, /usr/local,
+    snaps and flatpaks.
     """
     packages, automatic, loose = part(text, "packages", "dependencies", "loose")
     auto = set(lines(automatic))
