@@ -23,6 +23,7 @@ Form = Mapping[str, Callable[[yaml.Node], Any]]
 Registers = Mapping[str, Value | InventoryError]
 
 ACCOUNT_TYPES = ("admin", "operator", "technical", "service")
+DATA_CLASSES = ("sensitive", "ordinary")
 PRIORITIES = ("required", "important", "standard")
 ASSET_CLASSES = tuple(kind for kind in KINDS if kind not in ("site", "controlplane", "service"))
 
@@ -168,6 +169,18 @@ def _leavers(r: _Reader) -> Form:
     return {"reviewed_on": r.file.maybe_day, "leavers": r.rows({"account": r.account, "left_on": r.file.day})}
 
 
+def _databases(r: _Reader) -> Form:
+    f = r.file
+    row: Form = {
+        "host": r._scope_name,
+        "port": r.port,
+        "application": f.text,
+        "class": f.one_of(DATA_CLASSES),
+        "owner": f.text,
+    }
+    return {"reviewed_on": f.maybe_day, "databases": r.rows(row)}
+
+
 def _assets(r: _Reader) -> Form:
     f = r.file
     row: Form = {"class": f.one_of(ASSET_CLASSES), "reason": f.text, "confirmed_on": f.day}
@@ -182,6 +195,7 @@ FORMS: Mapping[str, Callable[[_Reader], Form]] = {
     "resolvers": _resolvers,
     "leavers": _leavers,
     "assets": _assets,
+    "databases": _databases,
 }
 """Every register and its form; a fact asks for it as ``register:NAME``."""
 

@@ -334,6 +334,29 @@ def test_a_server_among_workstations_is_mixed():
     assert (value["mixed"], value["unplaced"]) == (["pc-01", "sv-01"], ["pc-03"])
 
 
+def databases(rows, listening, silent=(), reviewed="2026-11-01"):
+    return read(
+        "databases.instances",
+        inventory=[asset("sv-01", "server"), asset("sv-02", "server"), asset("pc-01")],
+        inputs={"net.listening": answers(**{name: {"databases": ports} for name, ports in listening.items()})},
+        unanswered={"net.listening": list(silent)},
+        registers={"databases": {"reviewed_on": reviewed, "databases": rows}},
+    )
+
+
+def test_a_database_with_two_classes_of_data_is_shared_and_one_that_nobody_listed_is_named():
+    his = {"host": "sv-01", "port": "tcp/5432", "class": "sensitive"}
+    both = {"sv-01": [5432], "sv-02": [], "pc-01": []}
+    good = databases([his], both)
+    assert (good["shared_count"], good["unlisted_count"]) == (0, 0)
+    assert databases([his, his | {"class": "ordinary"}], both)["shared"] == ["sv-01 5432"]
+    assert databases([his], both | {"pc-01": [3306]})["unlisted"] == ["pc-01 3306"]
+    assert databases([his], {"sv-01": [5432]}, ["sv-02", "pc-01"])["shared_count"] is None
+    assert databases([his], {"sv-01": [5432], "sv-02": []}, ["pc-01"])["shared_count"] == 0
+    assert databases([his], both, reviewed="2025-01-01")["unlisted_count"] is None
+    assert databases([], {"sv-01": [], "sv-02": []})["shared_count"] is None, "an empty register proves nothing"
+
+
 def rounds(*minutes, only=()):
     at = [f"2026-11-26T{m // 60:02}:{m % 60:02}:00Z" for m in minutes]
     return [{"id": str(n), "state": "done", "at": when, "only": list(only)} for n, when in enumerate(at)]

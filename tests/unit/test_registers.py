@@ -25,7 +25,7 @@ def test_every_shipped_register_reads_and_proves_nothing_yet():
     found = load_registers(SHIPPED, ROOT, KNOWN)
     assert set(found) == set(FORMS)
     assert not [name for name, value in found.items() if isinstance(value, InventoryError)]
-    for name in ("software", "accounts", "remote_tools", "leavers"):
+    for name in ("software", "accounts", "remote_tools", "leavers", "databases"):
         assert found[name]["reviewed_on"] is None, name
     assert found["resolvers"] == {"resolvers": []}
     assert found["leavers"]["leavers"] == []

@@ -51,6 +51,8 @@ SETTINGS = (
 )
 """Facts that change only when somebody changes a setting."""
 
+YEAR_DAYS = 365
+
 FRESH_HOURS = 2
 """A figure of load older than this is no monitoring."""
 
@@ -145,6 +147,34 @@ def read_separation(raw: str) -> dict[str, Any]:
         or (asset.kind in ("workstation", "printer", "mobile", "modality") and _zone(asset, planned) in inside)
     ]
     return {"assets": len(assets)} | named("mixed", mixed) | named("unplaced", unplaced)
+
+
+def read_databases(raw: str) -> dict[str, Any]:
+    """Database instances on the hospital's hosts that the register does not know, or that serve data of two classes.
+
+    An instance is a host and a port that others can reach. While a server in use is silent, or the register is empty or
+    was not reviewed within the year, that nothing was found is no figure.
+    """
+    document = Document(raw)
+    register = document.register("databases")
+    classes: dict[str, set[str]] = {}
+    for row in objects(register.get("databases")):
+        instance = f"{text(row.get('host'))} {text(row.get('port')).rpartition('/')[2]}"
+        classes.setdefault(instance, set()).add(text(row.get("class")))
+    open_ = {
+        f"{answer.asset} {whole(port)}"
+        for answer in document.answers("net.listening")
+        for port in listing(mapping(answer.value).get("databases"))
+    }
+    servers = {a.name for a in document.assets() if a.in_use and a.kind in ("server", "virtual_machine")}
+    silent = sorted(servers & set(document.silent("net.listening")))
+    found = named("shared", (name for name, seen in classes.items() if len(seen) > 1))
+    found |= named("unlisted", open_ - set(classes))
+    days = reviewed_days(register, document.today())
+    for key in ("shared", "unlisted"):
+        if not found[key] and (silent or not servers or not classes or days is None or days > YEAR_DAYS):
+            found[f"{key}_count"] = None
+    return {"instances": len(open_ | set(classes)), "silent": len(silent)} | found
 
 
 def _zone(asset: AssetRow, planned: Mapping[int, str]) -> str | None:
@@ -268,6 +298,15 @@ FACTS: tuple[Fact, ...] = (
         read_separation,
         "assets in use",
         "inventory/hosts.yaml emr_vlan, inventory/vlans.yaml",
+        kinds=_SITE,
+    ),
+    Fact(
+        "databases.instances",
+        "record",
+        "inventory net.listening register:databases today",
+        read_databases,
+        "database instances",
+        "net.listening of every host against inventory/registers/databases.yaml",
         kinds=_SITE,
     ),
     Fact(
