@@ -78,7 +78,7 @@ class Asset:
     """A thing of the hospital that can be looked at: one host of the inventory, or the ``site`` itself."""
 
     name: str
-    kind: str  # server controlplane workstation printer switch firewall ups nas service site
+    kind: str  # one of collect.inventory.KINDS: server workstation printer switch ... site
     roles: tuple[str, ...]  # every inventory group it is in, sorted; checks name these
     title: Words
     department: str = ""

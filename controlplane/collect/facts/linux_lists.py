@@ -135,9 +135,9 @@ FACTS: tuple[Fact, ...] = (
         "shell",
         "m=/var/lib/misc/dnsmasq.leases; i=/var/lib/dhcp/dhcpd.leases; k=/var/lib/kea/kea-leases4.csv; "
         '[ -e "$m" ] || [ -e "$i" ] || [ -e "$k" ] || exit 69; '
-        '{ [ -e "$m" ] && awk \'NF >= 5 { print $2 }\' "$m"; '
+        '{ [ -e "$m" ] && awk \'$2 ~ /:/ { print $2 }\' "$m"; '
         '[ -e "$i" ] && awk \'/hardware ethernet/ { sub(";", "", $3); print $3 }\' "$i"; '
-        '[ -e "$k" ] && awk -F, \'NR > 1 { print $2 }\' "$k"; true; } | sort -u',
+        '[ -e "$k" ] && awk -F, \'NR != 1 { print $2 }\' "$k"; true; } | sort -u',
         read_leases,
         "leases",
         "dnsmasq(8), dhcpd.leases(5), Kea memfile",
@@ -146,8 +146,7 @@ FACTS: tuple[Fact, ...] = (
         "accounts.sessions",
         "shell",
         "command -v last >/dev/null || exit 69; [ -r /var/log/wtmp ] || exit 69; "
-        'last -w -F --nohostname -s -7days | awk \'NF > 6 && $1 != "reboot" && $1 != "wtmp" '
-        '&& $1 != "shutdown" && $1 != "runlevel"\'',
+        "last -w -F --nohostname -s -7days | awk '/ / && $1 !~ /^(reboot|wtmp|shutdown|runlevel)$/'",
         read_sessions,
         "logins within 7 days",
         "last(1), wtmp(5)",
