@@ -13,14 +13,13 @@ from datetime import datetime
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
-from controlplane.domain.judge import Seen, judge
+from controlplane.domain.judge import State, judge
 from controlplane.domain.model import Asset, Catalog, Finding, Look, Observation, Scorecard
 from controlplane.domain.overview import RoundView
 from controlplane.domain.score import score
 
 Clock = Callable[[], datetime]
 Looks = Iterable[tuple[Look, Sequence[Observation]]]
-State = Mapping[tuple[str, str], Seen]
 Gather = Callable[[Sequence[Asset]], Looks]
 Derive = Callable[[Sequence[Asset], State], Looks]
 """What follows from what now stands, the looks of this round included; it touches no device."""

@@ -17,7 +17,7 @@ from controlplane.collect.gather import Clock, observe
 from controlplane.collect.inventory import SITE
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.chain import canonical, plain
-from controlplane.domain.judge import Seen
+from controlplane.domain.judge import Seen, State
 from controlplane.domain.model import Asset, Fact, Look, Observation, Outcome, Reply, Value
 
 FAMILY = "record"
@@ -25,7 +25,6 @@ COLLECTOR = "record/1"
 CHANGE_DAYS = 30
 """How far back a change of a setting is looked for."""
 
-State = Mapping[tuple[str, str], Seen]
 _SHELL = frozenset({"local", "ssh"})
 
 
