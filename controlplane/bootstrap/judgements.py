@@ -9,7 +9,8 @@ from typing import Any
 
 from controlplane.bootstrap.rules import Rules
 from controlplane.collect.facts import FACTS
-from controlplane.collect.inventory import Inventory, InventoryError
+from controlplane.collect.inventory import Inventory
+from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.catalog import CatalogError, make_checks
 from controlplane.domain.chain import Break
 from controlplane.domain.compare import Difference, Run, Side, because
@@ -136,6 +137,8 @@ class Judgements(Rules):
             notes.append(Reason("interrupted", {"round": newest[0].id}))
         if j.inventory_error is not None:
             notes.append(Reason("inventory_error", {"sentence": j.inventory_error.words}))
+        broken_lists = [r for r in self.registers(self.inventory()[0]).values() if isinstance(r, InventoryError)]
+        notes.extend(Reason("inventory_error", {"sentence": r.words}) for r in broken_lists)
         return tuple(notes)
 
     def chain_state(self) -> Break | None:

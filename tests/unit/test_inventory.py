@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from controlplane.collect.inventory import (
     LAST_GOOD,
-    MAX_BYTES,
     Inventory,
     InventoryError,
     InventoryKeeper,
     load_campaign,
     load_inventory,
 )
+from controlplane.collect.yaml_file import MAX_BYTES
 from controlplane.domain.model import Words
 
 ROOT = Path(__file__).parents[2]
@@ -704,6 +704,42 @@ def test_an_inventory_that_cannot_be_kept_is_still_used_and_said(tmp_path: Path)
     assert "no copy of it could be kept" in error.words.en
 
 
+# ------------------------------------------------------------------------------- what the hospital declares
+
+
+def declared(tmp_path: Path, line: str) -> Any:
+    (tmp_path / "hosts.yaml").write_text(f"all:\n  hosts:\n    pc-01:\n      emr_kind: workstation\n      {line}\n")
+    return load_inventory([tmp_path / "hosts.yaml"], tmp_path).assets["pc-01"].fields
+
+
+def test_declared_fields_stand_in_the_asset_as_text(tmp_path: Path) -> None:
+    assert declared(tmp_path, "emr_owner: Khoa Dược") == {"owner": "Khoa Dược"}
+    macs = 'emr_mac: ["02:00:00:00:00:0B", "02:00:00:00:00:0a"]'
+    assert declared(tmp_path, macs) == {"mac": "02:00:00:00:00:0a 02:00:00:00:00:0b"}
+    assert declared(tmp_path, "emr_support_until: 2030-12-31") == {"support_until": "2030-12-31"}
+    assert declared(tmp_path, "emr_external: true") == {"external": "true"}
+    assert declared(tmp_path, "emr_vlan: 20") == {"vlan": "20"}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("emr_mac: 02-00-00-00-00-01", "must be a MAC address"),
+        ("emr_mac: []", "must be a MAC address"),
+        ("emr_state: lost", "in_use, spare, broken, retired"),
+        ("emr_support_until: next year", "must be a day"),
+        ("emr_in_service_on: 2026-02-30", "This value cannot be used"),
+        ("emr_external: 1", "must be true or false"),
+        ("emr_owner: 7", "must be a text"),
+        ("emr_purposes: a", "Nearest: emr_purpose"),
+    ],
+)
+def test_a_declared_field_of_another_form_is_refused_by_line(tmp_path: Path, line: str, words: str) -> None:
+    with pytest.raises(InventoryError, match=words) as refused_:
+        declared(tmp_path, line)
+    assert refused_.value.line == 5
+
+
 # ---------------------------------------------------------------------------------------- the campaign
 
 
@@ -730,6 +766,7 @@ def test_the_campaign_of_the_plan() -> None:
     }
     assert campaign.hospital.short_symbol == "BVNT"
     assert campaign.hospital.archive_line == "Lưu: VT, HCTH"
+    assert (campaign.hospital.staff, "Mục II" in campaign.hospital.staff_source) == (48, True)
 
 
 @pytest.mark.parametrize(

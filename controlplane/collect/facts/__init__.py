@@ -8,12 +8,17 @@ from controlplane.collect.facts import (
     linux_guard,
     linux_hardening,
     linux_identity,
+    linux_lists,
     linux_logging,
     linux_logsources,
     linux_network,
     linux_software,
     linux_storage,
     linux_system,
+    record_accounts,
+    record_assets,
+    record_network,
+    record_software,
     service_clinical,
     service_web,
     snmp_interfaces,
@@ -36,6 +41,7 @@ SHELL_FACTS: tuple[Fact, ...] = (
     *linux_logsources.FACTS,
     *linux_agents.FACTS,
     *linux_guard.FACTS,
+    *linux_lists.FACTS,
 )
 """The whole script of every look at a Linux host is made of these, in this order."""
 
@@ -54,6 +60,15 @@ SERVICE_FACTS: tuple[Fact, ...] = (*service_web.FACTS, *service_clinical.FACTS)
 """What a service is asked over the network; its ``emr_service`` says which of these it can answer."""
 
 
+RECORD_FACTS: tuple[Fact, ...] = (
+    *record_assets.FACTS,
+    *record_software.FACTS,
+    *record_accounts.FACTS,
+    *record_network.FACTS,
+)
+"""What the control plane derives itself from the inventory, the registers and the answers that stand."""
+
+
 def _registry(*tuples: tuple[Fact, ...]) -> dict[str, Fact]:
     found: dict[str, Fact] = {}
     for fact in (fact for one in tuples for fact in one):
@@ -63,4 +78,4 @@ def _registry(*tuples: tuple[Fact, ...]) -> dict[str, Fact]:
     return found
 
 
-FACTS: dict[str, Fact] = _registry(SHELL_FACTS, SNMP_FACTS, SERVICE_FACTS)
+FACTS: dict[str, Fact] = _registry(SHELL_FACTS, SNMP_FACTS, SERVICE_FACTS, RECORD_FACTS)
