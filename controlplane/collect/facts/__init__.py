@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from controlplane.collect.facts import (
     linux_access,
+    linux_backup,
+    linux_database,
+    linux_firewall,
     linux_hardening,
     linux_logging,
+    linux_monitoring,
     linux_network,
+    linux_security_net,
     linux_software,
     linux_storage,
     linux_system,
+    snmp_access,
     snmp_interfaces,
     snmp_printer,
     snmp_system,
@@ -26,6 +32,11 @@ SHELL_FACTS: tuple[Fact, ...] = (
     *linux_logging.FACTS,
     *linux_software.FACTS,
     *linux_hardening.FACTS,
+    *linux_backup.FACTS,
+    *linux_database.FACTS,
+    *linux_firewall.FACTS,
+    *linux_security_net.FACTS,
+    *linux_monitoring.FACTS,
 )
 """The whole script of every look at a Linux host is made of these, in this order."""
 
@@ -36,6 +47,7 @@ SNMP_FACTS: tuple[Fact, ...] = (
     *snmp_vlan.FACTS,
     *snmp_printer.FACTS,
     *snmp_ups.FACTS,
+    *snmp_access.FACTS,
 )
 """What devices are asked over SNMP, each kind only what it may have."""
 
