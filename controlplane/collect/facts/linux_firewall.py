@@ -18,6 +18,9 @@ ZONES = ("internal", "perimeter", "server", "dmz", "database", "management")
 """What TCVN 14423:2026 asks for at level 3; a wireless zone only where there is wireless."""
 
 ADMIN_PORTS = frozenset({22, 23, 80, 161, 443, 830, 3389, 5900, 8006, 8443, 9090, 10000})
+SHELL_PORTS = ADMIN_PORTS - {80, 443}
+"""Ports for administrators alone; the others of them may be an application's."""
+
 REMOTE_PORTS = frozenset({22, 23, 139, 445, 512, 513, 514, 3389, 5500, 5800, 5900, 5901, 5938, 5985, 5986, 6568, 7070})
 DATABASE_PORTS = frozenset({1433, 1521, 3306, 5432, 6379, 27017})
 USERS = frozenset({"internal", "wireless"})
@@ -320,6 +323,11 @@ def _inside_figures(legs: _Legs, inside: list[_Pass], through: list[_Pass]) -> d
         "admin_passages": len(admin),
         "admin_from_anywhere": sum(p.inward is None and not p.sourced for p in admin),
         "admin_from_users": sum(legs.leads(p.inward, users) and not p.sourced for p in admin),
+        "users_reach_management": sum(
+            legs.leads(p.outward, legs.of_zone("management")) or bool((p.ports or frozenset()) & SHELL_PORTS)
+            for p in through
+            if legs.leads(p.inward, users) and legs.leads(p.outward, legs.of_zone("server", "database", "management"))
+        ),
         "user_services": sorted({port for p in to_servers for port in p.ports or ()}),
         "user_open": sum(not p.service for p in to_servers),
         "users_reach_database": sum(
