@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lab.agents.persist import Table, oid, serve  # noqa: E402
+from lab.agents.persist import Table, oid, serve
 
 _SYSTEM = oid(".1.0.8802.1.1.1.1.1.1.0")
 _CONTROL = oid(".1.0.8802.1.1.1.1.2.1.1.6")

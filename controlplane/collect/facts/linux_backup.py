@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from controlplane.collect.facts.linux_text import lines, moment, part, table, whole
+from controlplane.collect.facts.linux_text import lines, part, table, whole
 from controlplane.domain.model import Fact
 
 STATE = "/var/lib/emrctl/backup"
@@ -74,7 +74,9 @@ def _holding(now: int, dataset: Document, repositories: dict[str, Document]) -> 
     """The repositories that hold a snapshot of this data set as young as its declared frequency asks."""
     hours = _every_hours(dataset) or 24
     fresh = {
-        str(s.get("repository")) for s in _snapshots(dataset) if _within(now, _at(s, "at"), (hours + GRACE_HOURS) * 3600)
+        str(s.get("repository"))
+        for s in _snapshots(dataset)
+        if _within(now, _at(s, "at"), (hours + GRACE_HOURS) * 3600)
     }
     return [repositories[name] for name in sorted(fresh) if name in repositories]
 
@@ -87,7 +89,7 @@ def read_state(text: str) -> dict[str, Any]:
     """Repositories and data sets of the backup record, and how many of each fall short of the rule.
 
     ``copies``, ``media`` and ``far_copies`` are those of the data set that has the fewest; the data itself counts as
-    one copy on one medium. Without any data set they have no figure.
+    one copy on one medium. Of no data set and of no repository there are no figures: nothing is not "none too few".
     """
     now, state = part(text, "now", "state")
     seconds = whole(now)
@@ -98,6 +100,20 @@ def read_state(text: str) -> dict[str, Any]:
     return {
         "repositories": len(repositories),
         "datasets": len(datasets),
+        **_known(repositories, _repository_figures(seconds, repositories)),
+        **_known(datasets, _dataset_figures(datasets, held, media)),
+        **_known(datasets, _drill_figures(seconds, datasets)),
+    }
+
+
+def _known(of: list[Document], figures: dict[str, Any]) -> dict[str, Any]:
+    return figures if of else dict.fromkeys(figures)
+
+
+def _dataset_figures(
+    datasets: list[Document], held: dict[str, list[Document]], media: list[set[str]]
+) -> dict[str, Any]:
+    return {
         "without_frequency": _count(_every_hours(dataset) is None for dataset in datasets),
         "late": sorted(name for name, found in held.items() if not found),
         "late_count": _count(not found for found in held.values()),
@@ -105,8 +121,6 @@ def read_state(text: str) -> dict[str, Any]:
         "media": min((len(kinds) for kinds in media), default=None),
         "far_copies": min((_far(found) for found in held.values()), default=None),
         "unversioned": _count(not _versions(dataset) for dataset in datasets),
-        **_repository_figures(seconds, repositories),
-        **_drill_figures(seconds, datasets),
     }
 
 
@@ -181,7 +195,11 @@ def read_coverage(text: str) -> dict[str, Any]:
         wanted.append(place)
         if not any(place == path or place.startswith(f"{path}/") or path.startswith(f"{place}/") for path in paths):
             missing.append(f"path:{place}")
-    return {"to_save": len(wanted), "uncovered": sorted(missing), "uncovered_count": len(missing)}
+    return {
+        "to_save": len(wanted),
+        "uncovered": sorted(missing),
+        "uncovered_count": len(missing) if wanted else None,
+    }
 
 
 def read_jobs(text: str) -> dict[str, Any]:
@@ -218,7 +236,7 @@ def read_vault(text: str) -> dict[str, Any]:
     """What a backup storage holds, by its own files: restic and borg repositories, their snapshots and writers.
 
     ``stale`` are repositories without a snapshot of the last 26 hours, ``append_only`` whether every program that
-    takes snapshots in refuses to delete.
+    takes snapshots in refuses to delete. Where no repository is seen (or may be read) there are no figures.
     """
     now, restic, borg, writers = part(text, "now", "restic", "borg", "writers")
     seconds, counts, stale = whole(now), [], 0
@@ -232,22 +250,23 @@ def read_vault(text: str) -> dict[str, Any]:
     for line in lines(borg):
         append, keys, at = (whole(cell) for cell in line.split(" ", 3)[:3])
         closed, plain = closed + (append > 0), plain + (keys == 0)
-        stale += not _within(seconds, moment(str(at)).timestamp().__int__(), 26 * 3600)
+        stale += not _within(seconds, at, 26 * 3600)
     running = lines(writers)
     servers = [line for line in running if re.search(r"\b(rest-server|rclone serve restic|borg serve)\b", line)]
     open_ones = [line for line in servers if "--append-only" not in line]
+    total = len(counts) + len(lines(borg))
     return {
-        "repositories": len(counts) + len(lines(borg)),
-        "stale": stale,
+        "repositories": total,
+        "stale": stale if total else None,
         "fewest_snapshots": min(counts, default=None),
-        "unencrypted": plain,
+        "unencrypted": plain if total else None,
         "writers": len(servers),
         "append_only": None if not servers else not open_ones,
     }
 
 
 def read_raid_alert(text: str) -> dict[str, Any]:
-    """Whether somebody is told when a disk of an array fails: mdadm's monitor with an addressee, zed, or an exporter."""
+    """Whether somebody is told when a disk of an array fails: by mdadm's monitor, by zed or through an exporter."""
     conf, running = part(text, "conf", "running")
     addressed = re.search(r"^\s*(MAILADDR|PROGRAM)\s+\S", conf, re.MULTILINE) is not None
     monitor = re.search(r"\bmdadm\b.*(--monitor|-F|--follow)", running) is not None
@@ -274,7 +293,8 @@ FACTS: tuple[Fact, ...] = (
     Fact(
         "backup.state",
         "shell",
-        f"[ -d {STATE} ] || exit 69; [ -r {STATE} ] || exit 77; echo '-- now'; date +%s; echo '-- state'; {_STATE}; true",
+        f"[ -d {STATE} ] || exit 69; [ -r {STATE} ] || exit 77; echo '-- now'; date +%s; "
+        f"echo '-- state'; {_STATE}; true",
         read_state,
         "data sets, repositories, copies; seconds of the slowest restore",
         "docs/reference/backup-state.md",
@@ -294,7 +314,8 @@ FACTS: tuple[Fact, ...] = (
         "backup.jobs",
         "shell",
         "command -v systemctl >/dev/null || exit 69; echo '-- now'; date +%s; echo '-- timers'; "
-        f"u=$(ls /etc/systemd/system/timers.target.wants 2>/dev/null | grep -iE {_UNITS} | grep -vx dpkg-db-backup.timer); "
+        f"u=$(ls /etc/systemd/system/timers.target.wants 2>/dev/null | grep -iE {_UNITS} "
+        "| grep -vx dpkg-db-backup.timer); "
         '[ -n "$u" ] && echo "$u"; echo \'-- cron\'; '
         "grep -hsE '^[^#]*(restic|borg) ' /etc/crontab /etc/cron.d/* | cut -d ' ' -f 1-5; echo '-- services'; "
         'for t in $u; do systemctl show "${t%.timer}.service" --timestamp=unix '

@@ -47,7 +47,9 @@ def read_postgres(text: str) -> dict[str, Any]:
         "tls": found.get("ssl") == "on",
         "scram": found.get("password_encryption") == "scram-sha-256",
         "log_connections": found.get("log_connections", "off") not in ("off", ""),
-        "audited": "pgaudit" in found.get("shared_preload_libraries", "") and found.get("pgaudit.log", "none") != "none"
+        "audited": (
+            "pgaudit" in found.get("shared_preload_libraries", "") and found.get("pgaudit.log", "none") != "none"
+        )
         or statements in ("mod", "all"),
         "superusers": whole(found.get("superusers", "0")),
         "standby": found.get("in_recovery") == "t",
@@ -68,9 +70,9 @@ def _classes(text: str) -> dict[str, Any]:
     classes = {kind for kind in found.values() if kind}
     return {
         "databases": len(found),
-        "unclassified": sum(not kind for kind in found.values()),
+        "unclassified": sum(not kind for kind in found.values()) if found else None,
         "classes": sorted(classes),
-        "mixed": len(classes) > 1,
+        "mixed": len(classes) > 1 if found else None,
     }
 
 
@@ -171,9 +173,12 @@ _GRANTS = (
     "aclexplode(coalesce(c.relacl, CASE c.relkind WHEN 'S' THEN acldefault('s', c.relowner) "
     "ELSE acldefault('r', c.relowner) END)) a "
     "JOIN (SELECT oid, rolname FROM pg_roles UNION ALL SELECT 0, 'PUBLIC') r ON r.oid = a.grantee "
-    "WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND c.relkind IN ('r','p','v','m','f','S') "
+    "WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND "
+    "c.relkind IN ('r','p','v','m','f','S') "
     "GROUP BY r.rolname, n.nspname, c.relkind = 'S', c.relkind ORDER BY 1"
 )
+_NAMES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
+_PSQL = "psql -XAtwq -d"
 _FILES = 'for f in {0}/*.tsv; do [ -r "$f" ] || continue; n=${{f##*/}}; echo "== ${{n%.tsv}}"; cat "$f"; done'
 
 FACTS: tuple[Fact, ...] = (
@@ -198,8 +203,7 @@ FACTS: tuple[Fact, ...] = (
         "database.matrix",
         "shell",
         f"{_THERE}echo '-- now'; date +%s; echo '-- approved'; {_FILES.format(MATRIX)}; echo '-- database'; "
-        "for d in $(psql -XAtwq -d postgres -c 'SELECT datname FROM pg_database WHERE datallowconn AND NOT "
-        'datistemplate ORDER BY 1\'); do psql -XAtwq -d "$d" -c "' + _GRANTS + '" || exit 77; done; '
+        f'for d in $({_PSQL} postgres -c \'{_NAMES}\'); do {_PSQL} "$d" -c "{_GRANTS}" || exit 77; done; '
         f"echo '-- exported'; {_FILES.format(EXPORTS)}; true",
         read_matrix,
         "lines of the matrix, days",

@@ -46,7 +46,10 @@ class _Pass:
     @property
     def service(self) -> bool:
         """Whether it names a service: ports, or a protocol that has none."""
-        return self.ports is not None or bool(self.protocols and self.protocols <= {"icmp", "icmpv6", "ipv6-icmp", "igmp", "vrrp", "112", "esp", "ah", "50", "51"})
+        return self.ports is not None or bool(
+            self.protocols
+            and self.protocols <= {"icmp", "icmpv6", "ipv6-icmp", "igmp", "vrrp", "112", "esp", "ah", "50", "51"}
+        )
 
 
 @dataclass
@@ -118,8 +121,8 @@ def _narrow(so_far: _Pass, match: dict[str, Any]) -> _Pass:
     if match.get("op") not in ("==", "in", None) or not isinstance(left, dict):
         return so_far
     if isinstance(left.get("concat"), list):
-        for place, one in enumerate(left["concat"]):
-            so_far = _narrow(so_far, {"op": "==", "left": one, "right": _component(right, place)})
+        for number, one in enumerate(left["concat"]):
+            so_far = _narrow(so_far, {"op": "==", "left": one, "right": _component(right, number)})
         return so_far
     change: dict[str, Any] = {}
     meta, payload = left.get("meta"), left.get("payload")
@@ -313,7 +316,7 @@ def _outside_figures(legs: _Legs, inbound: list[_Pass], through: list[_Pass]) ->
 
 
 def _inside_figures(legs: _Legs, inside: list[_Pass], through: list[_Pass]) -> dict[str, Any]:
-    admin = [p for p in inside if p.ports is None and not p.service or (p.ports or frozenset()) & ADMIN_PORTS]
+    admin = [p for p in inside if (p.ports is None and not p.service) or (p.ports or frozenset()) & ADMIN_PORTS]
     users = legs.of_zone(*USERS)
     stores = legs.of_zone("database")
     to_servers = [
@@ -437,9 +440,9 @@ _KEEPALIVED = (
     "/etc/keepalived/conf.d/*.conf 2>/dev/null"
 )
 _OPENVPN = (
-    "for f in /etc/openvpn/*.conf /etc/openvpn/server/*.conf; do [ -r \"$f\" ] || continue; echo \"== $f\"; "
+    'for f in /etc/openvpn/*.conf /etc/openvpn/server/*.conf; do [ -r "$f" ] || continue; echo "== $f"; '
     "grep -hE '^[[:space:]]*(server|server-bridge|mode|ca|verify-client-cert|duplicate-cn|plugin|auth-user-pass-verify|"
-    "inactive|client-config-dir|ccd-exclusive|client-connect|client-crresponse)([[:space:]]|$)' \"$f\"; done"
+    'inactive|client-config-dir|ccd-exclusive|client-connect|client-crresponse)([[:space:]]|$)\' "$f"; done'
 )
 
 FACTS: tuple[Fact, ...] = (

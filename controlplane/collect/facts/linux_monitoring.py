@@ -65,7 +65,7 @@ def read_prometheus(text: str) -> dict[str, Any]:
     ``unseen`` are names of the scope that no target bears as ``asset`` or as the host of ``instance``.
     """
     scope, up, ages, rules, managers = part(text, "scope", "up", "ages", "rules", "managers")
-    wanted, targets = _scope(scope), _data(up, "result")
+    wanted, targets, old = _scope(scope), _data(up, "result"), _data(ages, "result")
     names = {_label(t, "asset") for t in targets} | {_label(t, "instance").rsplit(":", 1)[0] for t in targets}
     alerts = _rules(_data(rules, "groups"))
     queries = [str(rule.get("query", "")) for rule in alerts]
@@ -75,7 +75,7 @@ def read_prometheus(text: str) -> dict[str, Any]:
         "running": bool(up.strip()),
         "targets": len(targets),
         "down": sum(_value(t) == 0 for t in targets if _label(t, "__name__") == "up"),
-        "old": sum(_value(age) > 300 for age in _data(ages, "result")),
+        "old": sum(_value(age) > 300 for age in old) if old else None,
         "scope": len(wanted),
         "unseen": unseen[:40],
         "unseen_count": len(unseen) if wanted else None,
@@ -218,6 +218,7 @@ def read_central(text: str) -> dict[str, Any]:
 _SCOPE = "cat /etc/emrctl/scope 2>/dev/null"
 _API = "http://127.0.0.1:9090/api/v1"
 _GET = "curl -sf --max-time 2 --noproxy 127.0.0.1"
+_UP = "%7B__name__%3D~%22up%7Cprobe_success%7Cemr_probe_success%22%7D"
 _CENTRAL = "/var/log/central"
 
 FACTS: tuple[Fact, ...] = (
@@ -226,7 +227,7 @@ FACTS: tuple[Fact, ...] = (
         "shell",
         "command -v curl >/dev/null || exit 69; "
         f"echo '-- scope'; {_SCOPE}; "
-        f"""echo '-- up'; {_GET} '{_API}/query?query=%7B__name__%3D~%22up%7Cprobe_success%7Cemr_probe_success%22%7D'; """
+        f"echo '-- up'; {_GET} '{_API}/query?query={_UP}'; "
         f"echo; echo '-- ages'; {_GET} '{_API}/query?query=max(time()-timestamp(up))'; "
         f"echo; echo '-- rules'; {_GET} '{_API}/rules?type=alert'; "
         f"echo; echo '-- managers'; {_GET} '{_API}/alertmanagers'; echo; true",
@@ -237,7 +238,8 @@ FACTS: tuple[Fact, ...] = (
     Fact(
         "siem.alerts",
         "shell",
-        "echo '-- now'; date +%s; echo '-- running'; ps -eo comm= | grep -xE 'wazuh-analysisd|wazuh-analysis|crowdsec'; "
+        "echo '-- now'; date +%s; echo '-- running'; "
+        "ps -eo comm= | grep -xE 'wazuh-analysisd|wazuh-analysis|crowdsec'; "
         "echo '-- wazuh'; [ ! -d /var/ossec/logs/alerts ] || "
         "${S} /usr/bin/tail -n 150 /var/ossec/logs/alerts/alerts.json; echo '-- rules'; "
         "[ ! -d /var/ossec/ruleset/rules ] || ${S} /usr/bin/ls /var/ossec/ruleset/rules | grep -c xml; "
@@ -256,8 +258,9 @@ FACTS: tuple[Fact, ...] = (
         "echo '-- now'; date +%s; echo '-- running'; ps -eo comm= | grep -xE 'rsyslogd|syslog-ng' | head -n 1; "
         f"echo '-- scope'; {_SCOPE}; echo '-- senders'; "
         f"find {_CENTRAL} -maxdepth 1 -name '*.jsonl' -mtime -1 -size +0 -printf '%f\\n' 2>/dev/null; "
-        f"t() {{ for f in {_CENTRAL}/*.jsonl; do [ -r \"$f\" ] && tail -c 300000 \"$f\"; done; }}; echo '-- access'; "
-        "t | grep -E '\"event\": ?\"access\"|\"message\": ?\" ?(Accepted |Failed password|Invalid user)' | tail -n 200; echo '-- dhcp'; "
+        f't() {{ for f in {_CENTRAL}/*.jsonl; do [ -r "$f" ] && tail -c 300000 "$f"; done; }}; echo \'-- access\'; '
+        't | grep -E \'"event": ?"access"|"message": ?" ?(Accepted |Failed password|Invalid user)\' | tail -n 200; '
+        "echo '-- dhcp'; "
         "t | grep -E '\"program\": ?\"(dnsmasq-dhcp|dhcpd|kea-dhcp4)\"' | grep -E 'DHCPACK|LEASE_ALLOC' | tail -n 1; "
         "echo '-- malware'; t | grep -E '\"program\": ?\"(clamd|clamav|clamonacc)\"' | grep ' FOUND' | tail -n 5; true",
         read_central,

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from typing import Any
-from xml.etree import ElementTree  # noqa: S405  # the reader refuses a document type before it parses
+from xml.etree import ElementTree  # the reader refuses a document type before it parses
 
-from controlplane.collect.facts.linux_text import NEVER, lines, part, settings, table, whole
+from controlplane.collect.facts.linux_text import NEVER, lines, part, settings, whole
 from controlplane.domain.model import Fact
 
 _MALWARE = re.compile(r"classtype:\s*(trojan-activity|command-and-control|malware-cnc|exploit-kit|coin-mining)\b")
@@ -63,7 +63,7 @@ def read_ips(text: str) -> dict[str, Any]:
 
 
 def read_waf(text: str) -> dict[str, Any]:
-    """Web servers of nginx or Apache on the host, those that no ModSecurity guards, and what it blocked last.
+    """Web servers of nginx on the host, those that no ModSecurity guards, and what it blocked last.
 
     ``blocking`` says that the engine is on, not only detecting, and that the core rule set is loaded.
     """
@@ -84,7 +84,7 @@ def read_waf(text: str) -> dict[str, Any]:
     stamps = [_nginx_time(line) for line in lines(blocks)]
     return {
         "servers": servers,
-        "unguarded": unguarded,
+        "unguarded": unguarded if servers else None,
         "blocking": bool(modes) and modes[-1].lower() == "on" and "rules:" in engine,
         "rules_files": len(re.findall(r"(?m)^rules:", engine)),
         "connection_limits": limited,
@@ -136,7 +136,9 @@ def read_wireless(text: str) -> list[dict[str, Any]]:
         if "ssid" not in options:
             continue
         keys = set(options.get("wpa_key_mgmt", "").split())
-        strong = options.get("wpa") in ("2",) and "TKIP" not in options.get("rsn_pairwise", options.get("wpa_pairwise", ""))
+        strong = options.get("wpa") in ("2",) and "TKIP" not in options.get(
+            "rsn_pairwise", options.get("wpa_pairwise", "")
+        )
         each = bool(keys & {"WPA-EAP", "WPA-EAP-SHA256", "WPA-EAP-SUITE-B-192"}) or "wpa_psk_file" in options
         isolated = options.get("ap_isolate") == "1"
         found.append(
@@ -254,12 +256,12 @@ _IPS = (
     "[ ! -e /etc/suricata/suricata.yaml ] || echo 'installed: 1'; echo '-- queue'; "
     "[ ! -x /usr/sbin/nft ] || ${S} /usr/sbin/nft -j -s -t list ruleset | grep -o '\"queue\"' | head -n 1; "
     f"echo '-- rules'; if [ -e {_RULE_FILE} ]; then ${{S}} /usr/bin/cat {_RULE_FILE} | awk '"
-    '/^(alert|drop|reject|pass) / { n[$1]++ } '
+    "/^(alert|drop|reject|pass) / { n[$1]++ } "
     "/^(alert|drop|reject).*classtype: *(trojan-activity|command-and-control|malware-cnc|exploit-kit|coin-mining)/ "
     "{ n[\"malware\"]++ } END { for (k in n) print k, n[k] }' | sort; fi; echo '-- age'; "
     f"[ ! -e {_RULE_FILE} ] || ${{S}} /usr/bin/stat -c %Y {_RULE_FILE}; echo '-- blocks'; "
-    f"[ ! -e {_EVE} ] || ${{S}} /usr/bin/tail -c 8000000 {_EVE} | grep '\"action\":\"blocked\"' | "
-    "sed -nE 's/.*\"timestamp\":\"([^\"]+)\".*\"signature\":\"([^\"]*)\".*/\\1 \\2/p' | tail -n 200; true"
+    f'[ ! -e {_EVE} ] || ${{S}} /usr/bin/tail -c 8000000 {_EVE} | grep \'"action":"blocked"\' | '
+    'sed -nE \'s/.*"timestamp":"([^"]+)".*"signature":"([^"]*)".*/\\1 \\2/p\' | tail -n 200; true'
 )
 _CONF = "/etc/nginx/nginx.conf /etc/nginx/conf.d/*.conf /etc/nginx/sites-enabled/*"
 _WAF = (
@@ -342,7 +344,7 @@ FACTS: tuple[Fact, ...] = (
         "f=$(ls -t /var/lib/emrctl/scans/outside*.xml 2>/dev/null | head -n 1); "
         # Which addresses were scanned is not asked: they may be the hospital's public ones.
         '[ -z "$f" ] || grep -vE "^<!--|<(address|hostname|script|scaninfo) " "$f" | '
-        "sed -E 's/ (args|startstr|timestr|summary)=\"[^\"]*\"//g'; true",
+        'sed -E \'s/ (args|startstr|timestr|summary)="[^"]*"//g\'; true',
         read_ports,
         "ports, days",
         "nmap(1) -oX",
@@ -353,7 +355,7 @@ FACTS: tuple[Fact, ...] = (
         "echo '-- now'; date +%s; echo '-- lynis'; [ ! -e /var/log/lynis-report.dat ] || "
         "${S} /usr/bin/cat /var/log/lynis-report.dat | grep -E '^(report_datetime_end|warning\\[\\]|lynis_version)' "
         "| cut -c 1-160; echo '-- debsecan'; f=/var/lib/emrctl/vuln/debsecan.txt; "
-        f'[ ! -r $f ] || {{ stat -c %Y $f; grep -E "^CVE-" $f | head -n 1500; }}; echo \'-- reports\'; {_TRIVY}; true',
+        f"[ ! -r $f ] || {{ stat -c %Y $f; grep -E \"^CVE-\" $f | head -n 1500; }}; echo '-- reports'; {_TRIVY}; true",
         read_scans,
         "days, findings",
         "lynis(8), debsecan(1), trivy JSON, Greenbone report",
