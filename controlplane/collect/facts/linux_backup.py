@@ -293,8 +293,7 @@ FACTS: tuple[Fact, ...] = (
     Fact(
         "backup.state",
         "shell",
-        f"[ -d {STATE} ] || exit 69; [ -r {STATE} ] || exit 77; echo '-- now'; date +%s; "
-        f"echo '-- state'; {_STATE}; true",
+        f"[ ! -d {STATE} ] || [ -r {STATE} ] || exit 77; echo '-- now'; date +%s; echo '-- state'; {_STATE}; true",
         read_state,
         "data sets, repositories, copies; seconds of the slowest restore",
         "docs/reference/backup-state.md",
@@ -302,7 +301,7 @@ FACTS: tuple[Fact, ...] = (
     Fact(
         "backup.coverage",
         "shell",
-        f"[ -d {STATE} ] || exit 69; [ -r {STATE} ] || exit 77; echo '-- state'; {_STATE}; "
+        f"[ ! -d {STATE} ] || [ -r {STATE} ] || exit 77; echo '-- state'; {_STATE}; "
         f"echo '-- databases'; {_DATABASES}; echo '-- places'; "
         "for d in /srv/* /var/lib/orthanc /var/lib/mysql /home/*/du-lieu; do "
         '[ -d "$d" ] && [ -n "$(ls -A "$d" 2>/dev/null | head -n 1)" ] && echo "$d"; done; true',

@@ -240,11 +240,12 @@ FACTS: tuple[Fact, ...] = (
         "shell",
         "echo '-- now'; date +%s; echo '-- running'; "
         "ps -eo comm= | grep -xE 'wazuh-analysisd|wazuh-analysis|crowdsec'; "
-        "echo '-- wazuh'; [ ! -d /var/ossec/logs/alerts ] || "
-        "${S} /usr/bin/tail -n 150 /var/ossec/logs/alerts/alerts.json; echo '-- rules'; "
-        "[ ! -d /var/ossec/ruleset/rules ] || ${S} /usr/bin/ls /var/ossec/ruleset/rules | grep -c xml; "
+        # /var/ossec is closed to others: whether it is there is seen from outside, what it holds is asked as root.
+        "echo '-- wazuh'; [ ! -d /var/ossec ] || "
+        "${S} /usr/bin/tail -n 150 /var/ossec/logs/alerts/alerts.json || exit 77; echo '-- rules'; "
+        "[ ! -d /var/ossec ] || ${S} /usr/bin/ls /var/ossec/ruleset/rules | grep -c xml; "
         "ls /etc/crowdsec/scenarios 2>/dev/null | grep -cE '[.]ya?ml$'; echo '-- crowdsec'; "
-        "[ ! -x /usr/bin/cscli ] || ${S} /usr/bin/cscli alerts list -o json --limit 20; true",
+        "! ps -eo comm= | grep -qx crowdsec || ${S} /usr/bin/cscli alerts list -o json --limit 20 || exit 77",
         read_siem,
         "rules, alerts, days, percent",
         "Wazuh alerts.json, cscli(8)",
@@ -255,6 +256,7 @@ FACTS: tuple[Fact, ...] = (
         "log.central",
         "shell",
         f"[ ! -d {_CENTRAL} ] || [ -r {_CENTRAL} ] || exit 77; "
+        f'for f in {_CENTRAL}/*.jsonl; do [ ! -e "$f" ] || [ -r "$f" ] || exit 77; done; '
         "echo '-- now'; date +%s; echo '-- running'; ps -eo comm= | grep -xE 'rsyslogd|syslog-ng' | head -n 1; "
         f"echo '-- scope'; {_SCOPE}; echo '-- senders'; "
         f"find {_CENTRAL} -maxdepth 1 -name '*.jsonl' -mtime -1 -size +0 -printf '%f\\n' 2>/dev/null; "

@@ -259,7 +259,7 @@ _IPS = (
     "/^(alert|drop|reject|pass) / { n[$1]++ } "
     "/^(alert|drop|reject).*classtype: *(trojan-activity|command-and-control|malware-cnc|exploit-kit|coin-mining)/ "
     "{ n[\"malware\"]++ } END { for (k in n) print k, n[k] }' | sort; fi; echo '-- age'; "
-    f"[ ! -e {_RULE_FILE} ] || ${{S}} /usr/bin/stat -c %Y {_RULE_FILE}; echo '-- blocks'; "
+    f"[ ! -e {_RULE_FILE} ] || ${{S}} /usr/bin/stat -c %Y {_RULE_FILE} || exit 77; echo '-- blocks'; "
     f'[ ! -e {_EVE} ] || ${{S}} /usr/bin/tail -c 8000000 {_EVE} | grep \'"action":"blocked"\' | '
     'sed -nE \'s/.*"timestamp":"([^"]+)".*"signature":"([^"]*)".*/\\1 \\2/p\' | tail -n 200; true'
 )
@@ -273,8 +273,8 @@ _WAF = (
     f"grep -hsE '^[[:space:]]*modsecurity_rules_file' {_CONF} /etc/nginx/*.conf | awk '{{ print $2 }}' | tr -d ';' "
     "| sort -u | while read -r f; do grep -hsiE '^[[:space:]]*include' \"$f\"; done "
     "| grep -iE 'crs' | sed 's/.*/rules: crs/'; echo '-- blocks'; "
-    "[ ! -e /var/log/nginx/error.log ] || ${S} /usr/bin/tail -c 4000000 /var/log/nginx/error.log "
-    "| grep 'ModSecurity: Access denied with code 403' | cut -c 1-19 | tail -n 5; true"
+    "l=; [ ! -e /var/log/nginx/error.log ] || l=$(${S} /usr/bin/tail -c 4000000 /var/log/nginx/error.log) || exit 77; "
+    "printf '%s\\n' \"$l\" | grep 'ModSecurity: Access denied with code 403' | cut -c 1-19 | tail -n 5; true"
 )
 _TRIVY = (
     'for f in /var/lib/emrctl/vuln/trivy*.json; do [ -r "$f" ] && echo "trivy $(stat -c %Y "$f") '
