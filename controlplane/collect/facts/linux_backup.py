@@ -285,7 +285,7 @@ _STATE = f'for f in {STATE}/*.json; do [ -r "$f" ] && {{ tr -d "\\n" <"$f"; echo
 # A server that does not answer must not look like a server without a database.
 _DATABASES = (
     "if [ -d /var/lib/postgresql ] && command -v psql >/dev/null; then PGCONNECT_TIMEOUT=3 psql -XAtwq -d postgres -c "
-    "\"SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1\" || exit 77; fi"
+    "\"SELECT datname FROM pg_database WHERE NOT datistemplate AND datname != 'postgres' ORDER BY 1\" || exit 77; fi"
 )
 _UNITS = "'^[A-Za-z0-9@_.-]*(restic|borg|sao-luu|backup)[A-Za-z0-9@_.-]*[.]timer$'"
 

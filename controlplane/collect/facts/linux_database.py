@@ -154,11 +154,11 @@ _SETTINGS = (
     "UNION ALL SELECT 'in_recovery|' || CASE WHEN pg_is_in_recovery() THEN 't' ELSE 'f' END "
     "UNION ALL SELECT 'replicas|' || count(*) FROM pg_stat_replication WHERE state = 'streaming' "
     "UNION ALL SELECT 'replica_behind|' || count(*) FROM pg_stat_replication "
-    "WHERE state <> 'streaming' OR replay_lag > interval '5 minutes'"
+    "WHERE state != 'streaming' OR interval '5 minutes' < replay_lag"
 )
 _CLASSES = (
     "SELECT datname || '|' || coalesce(substring(shobj_description(oid, 'pg_database') from 'class=([a-z0-9-]+)'), '') "
-    "FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1"
+    "FROM pg_database WHERE NOT datistemplate AND datname != 'postgres' ORDER BY 1"
 )
 _HBA = (
     "SELECT type || '|' || array_to_string(database, ',') || '|' || array_to_string(user_name, ',') || '|' || "
@@ -173,7 +173,7 @@ _GRANTS = (
     "aclexplode(coalesce(c.relacl, CASE c.relkind WHEN 'S' THEN acldefault('s', c.relowner) "
     "ELSE acldefault('r', c.relowner) END)) a "
     "JOIN (SELECT oid, rolname FROM pg_roles UNION ALL SELECT 0, 'PUBLIC') r ON r.oid = a.grantee "
-    "WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND "
+    "WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname != 'information_schema' AND "
     "c.relkind IN ('r','p','v','m','f','S') "
     "GROUP BY r.rolname, n.nspname, c.relkind = 'S', c.relkind ORDER BY 1"
 )

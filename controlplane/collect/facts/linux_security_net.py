@@ -280,7 +280,7 @@ _TRIVY = (
     'for f in /var/lib/emrctl/vuln/trivy*.json; do [ -r "$f" ] && echo "trivy $(stat -c %Y "$f") '
     '$(grep -cE "\\"Severity\\": *\\"(CRITICAL|HIGH)\\"" "$f")"; done; '
     'for f in /var/lib/emrctl/vuln/greenbone*.xml; do [ -r "$f" ] && echo "greenbone $(stat -c %Y "$f") '
-    '$(grep -oE "<threat>(High|Critical)</threat>" "$f" | wc -l)"; done'
+    '$(grep -oE "threat.(High|Critical)./threat" "$f" | wc -l)"; done'
 )
 
 _HOSTAPD = " ".join(
