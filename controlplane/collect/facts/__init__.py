@@ -5,13 +5,18 @@ from __future__ import annotations
 from controlplane.collect.facts import (
     linux_access,
     linux_agents,
+    linux_backup,
+    linux_database,
+    linux_firewall,
     linux_guard,
     linux_hardening,
     linux_identity,
     linux_lists,
     linux_logging,
     linux_logsources,
+    linux_monitoring,
     linux_network,
+    linux_security_net,
     linux_software,
     linux_storage,
     linux_system,
@@ -21,6 +26,7 @@ from controlplane.collect.facts import (
     record_software,
     service_clinical,
     service_web,
+    snmp_access,
     snmp_interfaces,
     snmp_printer,
     snmp_system,
@@ -42,6 +48,11 @@ SHELL_FACTS: tuple[Fact, ...] = (
     *linux_agents.FACTS,
     *linux_guard.FACTS,
     *linux_lists.FACTS,
+    *linux_backup.FACTS,
+    *linux_database.FACTS,
+    *linux_firewall.FACTS,
+    *linux_security_net.FACTS,
+    *linux_monitoring.FACTS,
 )
 """The whole script of every look at a Linux host is made of these, in this order."""
 
@@ -52,6 +63,7 @@ SNMP_FACTS: tuple[Fact, ...] = (
     *snmp_vlan.FACTS,
     *snmp_printer.FACTS,
     *snmp_ups.FACTS,
+    *snmp_access.FACTS,
 )
 """What devices are asked over SNMP, each kind only what it may have."""
 
