@@ -90,6 +90,7 @@ class Judgements(Rules):
         catalog, assets, day = self.catalog, inventory.assets.values(), now.astimezone(self.settings.timezone).date()
         head = self.archive.head()
         seq = head.seq if head else 0
+        state: State
         if self._kept is None:
             state = self.archive.state()
             ledger = judge_all(catalog, assets, state, now, day)
