@@ -8,12 +8,15 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from controlplane.bootstrap.rules import Rules
-from controlplane.collect.inventory import Inventory, InventoryError
+from controlplane.collect.facts import FACTS
+from controlplane.collect.inventory import Inventory
+from controlplane.collect.yaml_file import InventoryError
+from controlplane.domain.catalog import CatalogError, make_checks
 from controlplane.domain.chain import Break
-from controlplane.domain.compare import Difference, compare
+from controlplane.domain.compare import Difference, Run, Side, because
 from controlplane.domain.explain import Explanation, explain
 from controlplane.domain.incremental import Ledger, differing, judge_all, rejudge
-from controlplane.domain.judge import State, judge
+from controlplane.domain.judge import State, Trial, judge, try_check
 from controlplane.domain.model import Asset, Catalog, Finding, Reason, Scorecard
 from controlplane.domain.overview import (
     Overview,
@@ -26,6 +29,9 @@ from controlplane.domain.overview import (
     totals,
 )
 from controlplane.domain.score import score
+
+MOST_RUNS = 10_000
+"""How far back a difference looks for the play behind it."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,8 @@ class Judgements(Rules):
             notes.append(Reason("interrupted", {"round": newest[0].id}))
         if j.inventory_error is not None:
             notes.append(Reason("inventory_error", {"sentence": j.inventory_error.words}))
+        broken_lists = [r for r in self.registers(self.inventory()[0]).values() if isinstance(r, InventoryError)]
+        notes.extend(Reason("inventory_error", {"sentence": r.words}) for r in broken_lists)
         return tuple(notes)
 
     def chain_state(self) -> Break | None:
@@ -164,8 +172,33 @@ class Judgements(Rules):
         words = self.archive.words_about(criterion, j.at if as_of else None)
         return explain(criterion, j.catalog, j.card, j.findings, self.archive.observations(ids), words)
 
+    def try_checks(self, file: str, document: Any) -> list[Trial]:
+        """Checks of a file against the latest facts, by name. Raises ``CatalogError`` naming file and entry."""
+        checks = make_checks({file: document}, facts=frozenset(FACTS), plays=frozenset(self.plays))
+        served = {name for check in checks.values() for name in (*check.serves, *check.partly)}
+        if unknown := served - self.catalog.criteria.keys():
+            raise CatalogError(f"{file}: serves {min(unknown)!r}, which no framework holds")
+        assets, state, now = self.inventory()[0].assets.values(), self.archive.state(), self.clock()
+        return [try_check(self.catalog, check, assets, state, now, self.today) for _, check in sorted(checks.items())]
+
     def difference(self, before: str, after: str) -> Difference:
-        """What moved between two rounds, from what they sealed. Raises ``KeyError``."""
-        card_before, findings_before = self.archive.sealed(before)
-        card_after, findings_after = self.archive.sealed(after)
-        return compare(card_before, card_after, findings_before, findings_after)
+        """What moved between two rounds, from what they sealed, and because of what. Raises ``KeyError``."""
+        sides = []
+        for id_ in (before, after):
+            catalog, _ = self._rules_of(self.archive.round(id_))
+            sides.append(Side(catalog, *self.archive.sealed(id_)))
+        return self._because(*sides)
+
+    def difference_of_days(self, before: date, after: date | None = None) -> Difference:
+        """What moved between the end of one day and the end of another, or now."""
+        old, new = self.judgement(before), self.judgement(after)
+        return self._because(Side(old.catalog, old.card, old.findings), Side(new.catalog, new.card, new.findings))
+
+    def _because(self, before: Side, after: Side) -> Difference:
+        ids = {f.observation for side in (before, after) for f in side.findings if f.observation}
+        runs = [
+            Run(run["id"], frozenset(run["hosts"]), run["started_at"], run["ended_at"])
+            for run in self.archive.runs(MOST_RUNS)
+            if run["mode"] == "apply" and run["state"] == "successful" and run["ended_at"]
+        ]
+        return because(before, after, self.archive.observations(ids), runs)

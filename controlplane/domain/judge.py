@@ -73,6 +73,29 @@ def pairs(catalog: Catalog, assets: Iterable[Asset]) -> Iterator[Pair]:
             yield check, bearer
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A check tried against what stands: its examples that judge otherwise than promised, and what it would find."""
+
+    check: Check
+    wrong: tuple[tuple[str, Value, Verdict], ...]  # the word promised, the example, the word it got
+    findings: tuple[Finding, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Every example judges as promised."""
+        return not self.wrong
+
+
+def try_check(catalog: Catalog, check: Check, assets: Iterable[Asset], state: State, now: datetime, day: date) -> Trial:
+    """One check against the latest facts; nothing is kept and no criterion moves."""
+    judged = [(word, value, test_value(check, value)[0]) for word, values in check.examples.items() for value in values]
+    wrong = tuple(row for row in judged if row[0] != row[2])
+    alone = replace(catalog, checks={check.id: check})
+    findings = tuple(judge_pair(alone, pair, state, now, day) for pair in pairs(alone, assets))
+    return Trial(check, wrong, findings)
+
+
 def judge_pair(catalog: Catalog, pair: Pair, state: State, now: datetime, day: date) -> Finding:
     """One check on one asset. No bearer is unknown, unless the check says it is not applicable then."""
     check, asset = pair

@@ -183,9 +183,9 @@ def _by_findings(findings: Sequence[Finding]) -> tuple[Verdict, Reason, Proof]:
 
 
 def score_group(framework: Framework, group: Group, scores: Mapping[str, CriterionScore], as_of: date) -> GroupScore:
-    """A ladder: its pair of levels, and every count beside it."""
+    """A ladder: its pair of levels, and every count beside it. A group out of force asks for nothing."""
     mine = [c for c in framework.criteria if c.group == group.id]
-    scored = [c for c in mine if c.scored]
+    scored = [c for c in mine if c.scored and in_force(group.in_force, as_of)]
     words = {c.id: scores[c.id].verdict for c in mine}
     drafts = sum(1 for c in mine if c.standing is Standing.DRAFT)
     proven, possible, reason, determinable = _levels(framework, group, scored, words, as_of)

@@ -35,6 +35,7 @@ from controlplane.settings import Settings
 from controlplane.store.accounts import ROLES, Accounts
 from controlplane.web.access import ANONYMOUS, API, LOOPBACK, TABLE
 from controlplane.web.app import LARGEST_BODY_BYTES, SECURITY_HEADERS, make_app
+from tests.unit.test_intake import a_pdf
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # starlette announces a successor of httpx; ours is the one that is locked
@@ -948,7 +949,7 @@ def test_a_persons_word_stands_on_the_criterions_page_as_text(
     said = "Đã ban hành <script>alert(1)</script>"
     name = "tcvn14423.risk.communicate"
     word = Word((name,), Declared.ATTESTATION, "Phòng HC-TH", said, expires_on=date(2099, 1, 1))
-    plane.declare(word, [({"name": "qd.pdf", "bytes": 8}, b"%PDF-1.7")])
+    plane.declare(word, [plane.examine("qd.pdf", a_pdf())])
     page = clients["auditor"].get(f"/criteria/{name}").text
     assert "Phòng HC-TH" in page
     assert "qd.pdf" in page

@@ -59,7 +59,7 @@ def test_the_file_has_its_form_and_its_name_is_its_id(law: dict[str, Any]) -> No
         for day in (*group["in_force"], *law["in_force"]):
             assert day is None or date.fromisoformat(day)
     for row in law["criteria"]:
-        assert NEEDED <= set(row) <= NEEDED | {"params", "note"}, row["id"]
+        assert NEEDED <= set(row) <= NEEDED | {"params", "note", "draft_levels"}, row["id"]
 
 
 def test_ids_are_unique_and_groups_and_levels_exist(law: dict[str, Any]) -> None:
