@@ -1,6 +1,9 @@
 """The forecast: dates that are there by right, honest where nothing is known, and as often right as it says."""
 
+import math
+import random
 import re
+from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -302,3 +305,26 @@ def test_an_outlook_without_a_plans_date_has_no_days_late():
     dates = Dates([a_task()], learn([a_task()], DAY), DAY)
     found = outlook("target", AIM, "2", None, dates)
     assert (found.late_days_p50, found.late_days_p90) == (None, None)
+
+
+def test_dates_and_drivers_are_what_drawing_many_campaigns_gives():
+    chance = random.Random("drawn")  # noqa: S311
+    tasks = [a_task("a", 0, 20), a_task("b", 5, 18), a_task("c", 0, 8), a_task("d", 12, 6)]
+    day = DAY + timedelta(days=10)
+    dates = Dates(tasks, learn([*tasks, a_task("e", 0, 8, done=9)], day), day)
+    points = dates.pace.points
+    ends, last = [], Counter()
+    for middle, width, _ in chance.choices(points, [w for _, _, w in points], k=6000):
+        drawn = {}
+        for task in tasks:
+            begins, planned = (task.starts_on - DAY).days, (task.due_on - task.starts_on).days + 1
+            took = 0.0
+            while begins + took <= max(begins, 10):  # it is known to be running still
+                took = planned * math.exp(chance.gauss(middle, width))
+            drawn[task.id] = begins + took
+        ends.append(math.ceil(max(drawn.values())) - 1 - 10)
+        last[max(drawn, key=drawn.get)] += 1
+    for share in (0.5, 0.9):
+        assert sum(e <= dates.quantile(share) for e in ends) / len(ends) == pytest.approx(share, abs=0.04)
+    for driver in dates.drivers():
+        assert driver.likely_percent == pytest.approx(100 * last[driver.task] / len(ends), abs=4)
