@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from controlplane.collect import gather as gathering
+from controlplane.collect.campaign import load_campaign
 from controlplane.collect.facts import FACTS
-from controlplane.collect.inventory import Inventory, InventoryKeeper, load_campaign
+from controlplane.collect.inventory import Inventory, InventoryKeeper
 from controlplane.collect.local import LocalTransport
 from controlplane.collect.record import Holdings
 from controlplane.collect.registers import Registers, load_registers

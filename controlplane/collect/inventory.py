@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -23,7 +23,6 @@ import yaml
 from controlplane.collect.yaml_file import NULL, InventoryError, YamlFile, line_of, nearest
 from controlplane.domain.chain import canonical, digest
 from controlplane.domain.model import Asset, Value, Words
-from controlplane.domain.overview import Campaign, Hospital, Milestone, Target
 
 KINDS = (
     "server",
@@ -923,89 +922,3 @@ class InventoryKeeper:
         except OSError:
             Path(fresh).unlink(missing_ok=True)
             raise
-
-
-# ------------------------------------------------------------------------------------------- the campaign
-
-
-def load_campaign(path: Path) -> Campaign:
-    """The plan as data. Raises ``InventoryError`` with file and line for anything missing, unknown or contradictory."""
-    file = YamlFile(path, path.parent.parent)
-    raw = file.take(
-        file.root,
-        {
-            "title": file.words,
-            "plan": file.text,
-            "starts_on": file.day,
-            "ends_on": file.day,
-            "hospital": lambda node: _hospital(file, node),
-            "milestones": file.each(lambda node: (node, _milestone(file, node))),
-            "targets": file.each(lambda node: (node, _target(file, node))),
-        },
-    )
-    if raw["ends_on"] < raw["starts_on"]:
-        raise file.error(file.root, "Chiến dịch kết thúc trước khi bắt đầu.", "The campaign ends before it starts.")
-    ids = [milestone.id for _, milestone in raw["milestones"]]
-    for index, (node, milestone) in enumerate(raw["milestones"]):
-        if milestone.id in ids[:index]:
-            raise file.error(
-                node, f"Mốc “{milestone.id}” viết hai lần.", f"The milestone “{milestone.id}” stands twice."
-            )
-    _vet_targets(file, raw["targets"], ids)
-    bare = {key: tuple(item for _, item in raw[key]) for key in ("milestones", "targets")}
-    return Campaign(**{**raw, **bare})
-
-
-def _vet_targets(file: YamlFile, targets: Iterable[tuple[yaml.Node, Target]], milestones: Sequence[str]) -> None:
-    aims: set[tuple[str, str]] = set()
-    for node, target in targets:
-        if target.milestone is not None and target.milestone not in milestones:
-            near = nearest(target.milestone, milestones)
-            raise file.error(
-                node,
-                f"Không có mốc “{target.milestone}”.{near.vi}",
-                f"There is no milestone “{target.milestone}”.{near.en}",
-            )
-        if (target.framework, target.group) in aims:
-            raise file.error(
-                node, f"Nhóm {target.group} có hai mục tiêu.", f"The group {target.group} has two targets."
-            )
-        aims.add((target.framework, target.group))
-
-
-def _hospital(file: YamlFile, node: yaml.Node) -> Hospital:
-    form = {
-        "name": file.words,
-        "parent_body": file.words,
-        "short_symbol": file.text,
-        "place": file.text,
-        "signer_title": file.words,
-        "recipients": file.each(file.text),
-        "archive_line": file.text,
-        "staff": file.integer,
-        "staff_source": file.text,
-    }
-    return Hospital(**file.take(node, form))
-
-
-def _milestone(file: YamlFile, node: yaml.Node) -> Milestone:
-    form = {
-        "id": file.text,
-        "title": file.words,
-        "due_on": file.day,
-        "owner": file.text,
-        "source": file.text,
-    }
-    return Milestone(**file.take(node, form))
-
-
-def _target(file: YamlFile, node: yaml.Node) -> Target:
-    form = {
-        "framework": file.text,
-        "group": file.text,
-        "level": file.text,
-        "owner": file.text,
-        "milestone": file.maybe_text,
-        "source": file.text,
-    }
-    return Target(**file.take(node, form))

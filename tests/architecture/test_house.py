@@ -67,6 +67,7 @@ DOORS = {
     "yaml": (
         "bootstrap/",
         "cli/checks.py",
+        "collect/campaign.py",
         "collect/inventory.py",
         "collect/registers.py",
         "collect/yaml_file.py",

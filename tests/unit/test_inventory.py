@@ -16,12 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from controlplane.collect.campaign import load_campaign
 from controlplane.collect.inventory import (
     LAST_GOOD,
     Inventory,
     InventoryError,
     InventoryKeeper,
-    load_campaign,
     load_inventory,
 )
 from controlplane.collect.yaml_file import MAX_BYTES
@@ -782,6 +782,12 @@ def test_the_campaign_of_the_plan() -> None:
         ('ends_on: "2025-09-14"', 'ends_on: "2025-07-14"', "ends before it starts"),
         ('level: "7"', "level: 7", "A text is needed"),
         ("targets:\n", "targets: []\nx:\n", "Unknown key “x”"),
+        ("- id: infra-review", "- id: council", "The task “council” stands twice"),
+        ("  milestone: emr-software", "  milestone: emr-softwre", "Nearest: emr-software"),
+        ("serves: [tt54-2017/his]", "serves: [tt54-2017/hs]", "There is no target “tt54-2017/hs”"),
+        ('starts_on: "2025-09-25"', "starts_on: null", "both a start and a due day"),
+        ('starts_on: "2025-09-25"', 'starts_on: "2025-10-25"', "due before it starts"),
+        ("done_on: null", "done_on: xong", "A day is written like"),
     ],
 )
 def test_a_broken_campaign_is_refused_with_its_line(tmp_path: Path, old: str, new: str, word: str) -> None:
@@ -795,6 +801,19 @@ def test_a_broken_campaign_is_refused_with_its_line(tmp_path: Path, old: str, ne
     assert caught.value.file == "inventory/campaign.yaml"
     assert caught.value.line is not None
     assert word in caught.value.words.en
+
+
+def test_a_campaign_may_lack_tasks_and_days_of_completion(tmp_path: Path) -> None:
+    text = CAMPAIGN.read_text(encoding="utf-8")
+    path = tmp_path / "inventory" / "campaign.yaml"
+    path.parent.mkdir()
+    bare = text[: text.index("\ntasks:")]
+    path.write_text(
+        bare.replace('  source: "Mục IV"', '  source: "Mục IV"\n  done_on: "2025-08-02"', 1), encoding="utf-8"
+    )
+    campaign = load_campaign(path)
+    assert campaign.tasks == ()
+    assert [m.done_on for m in campaign.milestones[:2]] == [date(2025, 8, 2), None]
 
 
 def test_an_empty_campaign_is_refused(tmp_path: Path) -> None:
