@@ -12,7 +12,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from controlplane import texts
-from controlplane.domain.model import Asset, Check, Reason, Words
+from controlplane.domain.compare import Cause
+from controlplane.domain.model import DECLARED, Asset, Check, Reason, Words
 
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 LONGEST_VALUE = 400
@@ -60,6 +61,23 @@ class Tongue:
             of=reason.figures.get("of"),
             asset=self.words(asset.title),
             check=self.words(check.title),
+        )
+
+    def declare(self, reason: Reason) -> str:
+        """Why a person's word cannot be kept."""
+        key = f"declare.{reason.code}"
+        return self.say(key, **reason.figures) if texts.has(key) else self.w("error.other")
+
+    def cause(self, cause: Cause, checks: Mapping[str, Check], assets: Mapping[str, Asset]) -> str:
+        """Why a criterion moved, with the check and the asset named as people know them."""
+        reason, check, asset = cause.after or cause.before, checks.get(cause.check), assets.get(cause.asset)
+        return self.say(
+            f"cause.{cause.kind}",
+            check=f"“{self.words(check.title)}”" if check else cause.check.removeprefix(DECLARED),
+            asset=self.words(asset.title) if asset else cause.asset or "–",
+            run=cause.run,
+            link=-(cause.observation_after or cause.observation_before or 0),
+            why=texts.reason(self.say, reason.code, reason.figures) if reason else "–",
         )
 
     def known(self, prefix: str, code: str) -> str:

@@ -46,7 +46,7 @@ DOORS = {
     "cryptography": ("store/bundle.py", "store/verify.py"),
     "docx": ("reports/",),
     "fastapi": ("web/",),
-    "jinja2": ("web/pages.py", "reports/"),
+    "jinja2": ("web/pages/face.py", "reports/"),
     "paramiko": ("collect/ssh.py",),
     "prometheus_client": ("web/metrics.py",),
     "pysnmp": ("collect/snmp.py",),
