@@ -13,10 +13,11 @@ from zoneinfo import ZoneInfo
 
 from controlplane import texts
 from controlplane.domain.compare import Cause
-from controlplane.domain.model import DECLARED, Asset, Check, Reason, Words
+from controlplane.domain.model import DECLARED, Asset, Check, Framework, Reason, Words
 
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 LONGEST_VALUE = 400
+ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,19 @@ class Tongue:
 
     def reason(self, reason: Reason) -> str:
         """Why, in one sentence that begins with a capital."""
-        text = texts.reason(self.say, reason.code, reason.figures)
+        text = self._why(reason)
         return text[:1].upper() + text[1:]
+
+    def overall(self, reason: Reason, framework: Framework) -> str:
+        """Why an overall level is so, with the groups named by their titles."""
+        titles = {group.id: self.words(group.title) for group in framework.groups}
+        named = [titles.get(id_, id_) for id_ in str(reason.figures.get("groups", "–")).split(", ")]
+        return self.reason(Reason(reason.code, {**reason.figures, "groups": ", ".join(named)}))
+
+    def _why(self, reason: Reason) -> str:
+        """The sentence with its days as people write them."""
+        days = {k: self.iso(v) for k, v in reason.figures.items() if isinstance(v, str) and ISO_DAY.fullmatch(v)}
+        return texts.reason(self.say, reason.code, {**reason.figures, **days})
 
     def because(self, reason: Reason, checks: Mapping[str, Check], assets: Mapping[str, Asset]) -> str:
         """Why a criterion has its word, with the check and the asset named as people know them."""
@@ -77,7 +89,7 @@ class Tongue:
             asset=self.words(asset.title) if asset else cause.asset or "–",
             run=cause.run,
             link=-(cause.observation_after or cause.observation_before or 0),
-            why=texts.reason(self.say, reason.code, reason.figures) if reason else "–",
+            why=self._why(reason) if reason else "–",
         )
 
     def known(self, prefix: str, code: str) -> str:
@@ -100,8 +112,11 @@ class Tongue:
         return f"{day.day} {MONTHS[day.month - 1]} {day.year}" if self.lang == "en" else day.strftime("%d/%m/%Y")
 
     def iso(self, text: str) -> str:
-        """A day that the record keeps as text."""
-        return self.day(date.fromisoformat(text))
+        """A day that the record keeps as text; what is no day stays as it is."""
+        try:
+            return self.day(date.fromisoformat(text))
+        except ValueError:
+            return text
 
     def time(self, at: datetime | None) -> str:
         """The time and the day in the hospital's zone."""
