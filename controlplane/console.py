@@ -17,7 +17,10 @@ from rich.tree import Tree
 from controlplane import texts
 from controlplane.domain.chain import plain
 from controlplane.domain.compare import Cause, Difference
+from controlplane.domain.coverage import Coverage
+from controlplane.domain.duties import Due
 from controlplane.domain.explain import Explanation, FindingProof
+from controlplane.domain.judge import Trial
 from controlplane.domain.model import DECLARED, Asset, Catalog, Check, GroupScore, Observation
 from controlplane.domain.overview import GroupView, Overview
 from controlplane.texts import Say
@@ -152,6 +155,47 @@ class Screen:
                 self.say(f"severity.{check.severity}"),
                 escape("\n".join([*check.serves, *(f"({name})" for name in check.partly)])),
             )
+        return table
+
+    def trial(self, trial: Trial) -> None:
+        """A check that was tried: examples that judge otherwise than promised, then what it finds on each asset."""
+        self.out.print(f"[bold]{escape(trial.check.id)}[/] {escape(trial.check.title.in_(self.lang))}")
+        self.line(f"  {rule_words(trial.check)}", "dim")
+        for word, value, got in trial.wrong:
+            self.out.print(
+                f"  [bold red]{escape(self.say('cli.example_wrong', value=str(value)))}[/] "
+                f"{self.verdict(word)} → {self.verdict(got)}"
+            )
+        for finding in trial.findings:
+            why = texts.reason(self.say, finding.reason.code, finding.reason.figures)
+            self.out.print(f"  {escape(finding.asset or '-')}: {self.verdict(finding.verdict)}: {escape(why)}")
+
+    def coverage(self, rows: Iterable[Coverage]) -> Table:
+        """Counts per framework."""
+        keys = ("framework", "rows", "confirmed", "second_hand", "draft", "scored", "automated", "judged", "measurable")
+        table = self._table(*(f"cli.column.{key}" for key in keys))
+        for r in rows:
+            counts = (r.criteria, r.confirmed, r.second_hand, r.draft, r.scored)
+            shares = (
+                f"{total} ({', '.join(f'{level}: {n}' for level, n in levels.items())})"
+                for total, levels in (
+                    (r.automated, r.automated_by_level),
+                    (r.judged, r.judged_by_level),
+                    (r.measurable, r.measurable_by_level),
+                )
+            )
+            table.add_row(r.framework, *map(str, counts), *shares)
+        return table
+
+    def duties(self, rows: Iterable[Due]) -> Table:
+        """Duties by their last day."""
+        table = self._table(*(f"cli.column.{key}" for key in ("due", "days_left", "duty", "who", "basis")))
+        for r in rows:
+            days = "-" if r.days_left is None else str(r.days_left)
+            style = "bold red" if r.days_left is not None and r.days_left < 0 else None
+            basis = f"{r.duty.basis.clause} ({r.duty.basis.confidence})"
+            words = (r.duty.title.in_(self.lang), r.duty.who.in_(self.lang), basis)
+            table.add_row(r.due_on.isoformat() if r.due_on else "-", days, *map(escape, words), style=style)
         return table
 
     def explanation(self, e: Explanation, raw: Mapping[str, bytes]) -> Tree:

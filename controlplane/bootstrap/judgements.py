@@ -8,11 +8,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from controlplane.bootstrap.rules import Rules
+from controlplane.collect.facts import FACTS
 from controlplane.collect.inventory import Inventory, InventoryError
+from controlplane.domain.catalog import CatalogError, make_checks
 from controlplane.domain.chain import Break
 from controlplane.domain.compare import Difference, Run, Side, because
 from controlplane.domain.explain import Explanation, explain
-from controlplane.domain.judge import judge
+from controlplane.domain.judge import Trial, judge, try_check
 from controlplane.domain.model import Asset, Catalog, Finding, Reason, Scorecard
 from controlplane.domain.overview import (
     Overview,
@@ -147,6 +149,15 @@ class Judgements(Rules):
         ids = [f.observation for f in j.findings if f.observation]
         words = self.archive.words_about(criterion, j.at if as_of else None)
         return explain(criterion, j.catalog, j.card, j.findings, self.archive.observations(ids), words)
+
+    def try_checks(self, file: str, document: Any) -> list[Trial]:
+        """Checks of a file against the latest facts, by name. Raises ``CatalogError`` naming file and entry."""
+        checks = make_checks({file: document}, facts=frozenset(FACTS), plays=frozenset(self.plays))
+        served = {name for check in checks.values() for name in (*check.serves, *check.partly)}
+        if unknown := served - self.catalog.criteria.keys():
+            raise CatalogError(f"{file}: serves {min(unknown)!r}, which no framework holds")
+        assets, state, now = self.inventory()[0].assets.values(), self.archive.state(), self.clock()
+        return [try_check(check, assets, state, now) for _, check in sorted(checks.items())]
 
     def difference(self, before: str, after: str) -> Difference:
         """What moved between two rounds, from what they sealed, and because of what. Raises ``KeyError``."""

@@ -15,6 +15,7 @@ from controlplane.collect import gather as gathering
 from controlplane.collect.facts import FACTS
 from controlplane.collect.inventory import Inventory, InventoryError, InventoryKeeper, load_campaign
 from controlplane.collect.local import LocalTransport
+from controlplane.collect.service import ServiceTransport
 from controlplane.collect.snmp import SnmpTransport
 from controlplane.collect.ssh import SshTransport
 from controlplane.domain.catalog import CatalogError, catalog_body, catalog_from, make_catalog
@@ -97,7 +98,9 @@ class Rules:
         wait = self.settings.connect_timeout_seconds
         known = self.settings.known_hosts_file
         ssh = SshTransport(known_hosts=known, connect_timeout_seconds=wait)
-        return {t.name: t for t in (LocalTransport(), ssh, SnmpTransport(secrets_dir=self.settings.secrets_dir))}
+        snmp = SnmpTransport(secrets_dir=self.settings.secrets_dir)
+        service = ServiceTransport(ca_dir=self.settings.data_dir / "ca", step_seconds=wait)
+        return {t.name: t for t in (LocalTransport(), ssh, snmp, service)}
 
     def _rules_of(self, last: RoundView) -> tuple[Catalog, Mapping[str, Asset]]:
         """The catalog and the assets that were in force in a round, from the bytes it kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,8 @@ import typer
 from controlplane.bootstrap import Paper
 from controlplane.cli.base import LARGEST_DOCUMENT, USAGE, Json, app, day_of, fail, plane, refuse_criterion, screen
 from controlplane.domain.declared import Word, WordError
+from controlplane.domain.duties import DutyError, due_dates, incident_clocks
+from controlplane.domain.leveling import AnswerError, determine
 from controlplane.domain.model import Declared
 
 
@@ -51,3 +54,120 @@ def paper_of(path: Path) -> Paper:
         fail("cli.declare_document", USAGE, path=path, most=LARGEST_DOCUMENT // 1_000_000)
     data = path.read_bytes()
     return {"name": path.name, "bytes": len(data)}, data
+
+
+@app.command("level")
+def determine_level(
+    answers: Annotated[list[str] | None, typer.Argument(metavar="QUESTION=ANSWER", help="yes, no or a number.")] = None,
+    json: Json = False,
+) -> None:
+    """The security level of a system by decree 331/2026, with the rules behind it. No answer: the questions."""
+    questionnaire, s = plane().questionnaire, screen()
+    given = dict(map(answer_of, answers or ()))
+    try:
+        found = determine(questionnaire, given)
+    except AnswerError as error:
+        fail("cli.bad_answer", USAGE, text=" ".join(answers or ()), why=str(error))
+    if json:
+        s.json({"questions": questionnaire.questions, "answers": given, "determination": found})
+        return
+    if not given:
+        for q in questionnaire.questions:
+            s.tell("cli.level_question", id=q.id, kind=q.kind, title=q.title)
+    nothing = s.say("cli.no_level")
+    s.tell("cli.level_is", level=found.level or nothing, possible=found.possible or nothing)
+    for match in found.matched:
+        rule = match.rule
+        s.tell("cli.level_rule", level=rule.level, title=rule.title, clause=rule.clause, confidence=rule.confidence)
+    for q in found.open:
+        s.tell("cli.level_open", question=q.title, id=q.id)
+    for note in found.notes:
+        s.tell("cli.level_note", text=note.text, clause=note.clause)
+
+
+def answer_of(text: str) -> tuple[str, bool | int]:
+    """QUESTION=yes|no|number."""
+    name, _, value = text.partition("=")
+    if value.casefold() in YES_NO:
+        return name, YES_NO[value.casefold()]
+    if not value.isdecimal():
+        fail("cli.bad_answer", USAGE, text=text, why=name)
+    return name, int(value)
+
+
+YES_NO = {"yes": True, "no": False, "có": True, "không": False}
+
+
+@app.command("duties")
+def list_duties(
+    level: Annotated[str | None, typer.Option(help="Only what binds this security level: 1, 2 or 3.")] = None,
+    dossiers: Annotated[bool, typer.Option("--dossiers", help="The parts of every dossier instead.")] = False,
+    json: Json = False,
+) -> None:
+    """What the law asks at its time: duties by date with the days left, or the parts of dossiers."""
+    p, s = plane(), screen()
+    try:
+        rows = due_dates(p.duties, p.today, level=level, done=p.filed("duty"))
+    except DutyError as error:
+        fail("cli.bad_duty", USAGE, why=str(error))
+    parts = p.filed("part")
+    if json:
+        s.json({"duties": rows, "dossiers": p.duties.dossiers, "parts_there": parts, "penalties": p.duties.penalties})
+    elif dossiers:
+        for entry in p.duties.dossiers:
+            there = sum(1 for part in entry.parts if f"{entry.id}.{part.id}" in parts)
+            s.tell("cli.dossier", id=entry.id, title=entry.title, there=there, count=len(entry.parts))
+            for number, part in enumerate(entry.parts, start=1):
+                mark = "✓" if f"{entry.id}.{part.id}" in parts else " "
+                clause = part.clause or entry.basis.clause
+                s.tell("cli.part", mark=mark, id=part.id, number=number, title=part.title, clause=clause)
+    else:
+        s.out.print(s.duties(rows))
+
+
+@app.command("file")
+def file_done(
+    name: Annotated[str, typer.Argument(metavar="DUTY|DOSSIER.PART", help="A duty, or a part of a dossier.")],
+    by: Annotated[str, typer.Option(help="Who did it: an office.")],
+    done_on: Annotated[str | None, typer.Option("--on", metavar="DAY", help="When; none: today.")] = None,
+    document: Annotated[Path | None, typer.Option(help="The document that shows it.")] = None,
+    json: Json = False,
+) -> None:
+    """Keep in the chain that a duty was done, or that a part of a dossier is there."""
+    p = plane()
+    day = day_of(done_on) or p.today
+    if day > p.today:
+        fail("cli.day_ahead", USAGE, text=done_on)
+    try:
+        link = p.file(name, by, day, paper_of(document) if document else None)
+    except DutyError as error:
+        fail("cli.bad_duty", USAGE, why=str(error))
+    if json:
+        screen().json(link)
+    else:
+        screen().tell("cli.filed", name=name, link=link.seq)
+
+
+@app.command("incident")
+def incident_deadlines(
+    noticed_at: Annotated[str, typer.Argument(metavar="TIME", help="When it was noticed, the hospital's time.")],
+    serious: Annotated[bool, typer.Option("--serious", help="A serious incident.")] = False,
+    grave: Annotated[bool, typer.Option("--grave", help="National security, or a severe outage.")] = False,
+    personal_data: Annotated[bool, typer.Option("--personal-data", help="Personal data were breached.")] = False,
+    json: Json = False,
+) -> None:
+    """By when an incident must be told to whom. It keeps nothing."""
+    p, s = plane(), screen()
+    try:
+        at = datetime.fromisoformat(noticed_at)
+    except ValueError:
+        fail("cli.bad_time", USAGE, text=noticed_at)
+    at = at if at.tzinfo is not None else at.replace(tzinfo=p.settings.timezone)
+    rows = incident_clocks(p.duties, at, serious, grave=grave, personal_data=personal_data)
+    if json:
+        s.json(rows)
+        return
+    for row in rows:
+        basis = row.clock.basis
+        shown = {"title": row.clock.title, "to": row.clock.to, "clause": basis.clause, "confidence": basis.confidence}
+        s.tell("cli.clock", due=s.time(row.due_at), **shown)

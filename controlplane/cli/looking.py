@@ -115,16 +115,6 @@ def show_explanation(criterion: str, as_of: AsOf = None, json: Json = False) -> 
     screen().out.print(screen().explanation(explanation, raw))
 
 
-@app.command()
-def checks(json: Json = False) -> None:
-    """Every check: its rule, whom it asks and which criteria it serves."""
-    catalog = plane().catalog
-    if json:
-        screen().json([catalog.checks[name] for name in sorted(catalog.checks)])
-    else:
-        screen().out.print(screen().checks(catalog))
-
-
 @app.command("diff")
 def show_difference(
     before: Annotated[str, typer.Argument(metavar="DAY|ROUND", help="An earlier day, or a round.")],

@@ -63,17 +63,7 @@ def make_catalog(
     ``facts`` and ``plays`` are the names a check may use; ``targets`` maps (framework, group) to
     (level, owner). Raises ``CatalogError`` naming file and entry.
     """
-    checks: dict[str, Check] = {}
-    for file, document in sorted(check_documents.items()):
-        for entry in _entries(file, document, "checks"):
-            check = _check(file, entry)
-            if check.id in checks:
-                raise CatalogError(f"{file}: {check.id}: this id already stands elsewhere")
-            if facts is not None and check.fact not in facts:
-                raise CatalogError(f"{file}: {check.id}: no fact {check.fact!r}{_near(check.fact, facts)}")
-            if plays is not None and check.remedy and check.remedy not in plays:
-                raise CatalogError(f"{file}: {check.id}: no play {check.remedy!r}{_near(check.remedy, plays)}")
-            checks[check.id] = check
+    checks = make_checks(check_documents, facts=facts, plays=plays)
     frameworks = {}
     serving = _serving(checks)
     covered = frozenset(criterion for check in checks.values() for criterion in check.serves)
@@ -87,6 +77,24 @@ def make_catalog(
     waivers = tuple(_waiver(entry, checks) for entry in _entries("waivers", waiver_document, "waivers"))
     body = catalog_body(check_documents, framework_documents, waiver_document, targets)
     return Catalog(checks, frameworks, waivers, digest(canonical(body)))
+
+
+def make_checks(
+    documents: Mapping[str, Any], *, facts: frozenset[str] | None = None, plays: frozenset[str] | None = None
+) -> dict[str, Check]:
+    """Checks from parsed YAML, keyed by file name. Raises ``CatalogError`` naming file and entry."""
+    checks: dict[str, Check] = {}
+    for file, document in sorted(documents.items()):
+        for entry in _entries(file, document, "checks"):
+            check = _check(file, entry)
+            if check.id in checks:
+                raise CatalogError(f"{file}: {check.id}: this id already stands elsewhere")
+            if facts is not None and check.fact not in facts:
+                raise CatalogError(f"{file}: {check.id}: no fact {check.fact!r}{_near(check.fact, facts)}")
+            if plays is not None and check.remedy and check.remedy not in plays:
+                raise CatalogError(f"{file}: {check.id}: no play {check.remedy!r}{_near(check.remedy, plays)}")
+            checks[check.id] = check
+    return checks
 
 
 def _known_criteria(frameworks: Mapping[str, Framework]) -> frozenset[str]:

@@ -266,6 +266,17 @@ def dossier(law: Duties, id_: str, declared: Iterable[str]) -> DossierState:
     )
 
 
+def what_is(law: Duties, name: str) -> str:
+    """``duty``, or ``part`` for DOSSIER.PART. Raises ``DutyError`` naming the nearest."""
+    parts = [f"{entry.id}.{part.id}" for entry in law.dossiers for part in entry.parts]
+    duties = [duty.id for duty in law.duties]
+    if name in duties:
+        return "duty"
+    if name in parts:
+        return "part"
+    raise DutyError(f"{name}: no such duty and no such part of a dossier{forms.near(name, [*duties, *parts])}")
+
+
 def keep_until(law: Duties, id_: str, closed_on: date) -> date | None:
     """The last day something must be kept that was closed on a day; None: for good. Raises ``DutyError``."""
     known = {entry.id: entry for entry in law.retention}

@@ -67,6 +67,27 @@ def bearers(assets: Iterable[Asset]) -> dict[str, list[Asset]]:
     return found
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A check tried against what stands: its examples that judge otherwise than promised, and what it would find."""
+
+    check: Check
+    wrong: tuple[tuple[str, Value, Verdict], ...]  # the word promised, the example, the word it got
+    findings: tuple[Finding, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Every example judges as promised."""
+        return not self.wrong
+
+
+def try_check(check: Check, assets: Iterable[Asset], state: State, now: datetime) -> Trial:
+    """One check against the latest facts; nothing is kept and no criterion moves."""
+    judged = [(word, value, test_value(check, value)[0]) for word, values in check.examples.items() for value in values]
+    wrong = tuple(row for row in judged if row[0] != row[2])
+    return Trial(check, wrong, tuple(judge_check(check, bearers(assets).get(check.role, ()), state, now)))
+
+
 def judge_words(catalog: Catalog, state: State, day: date) -> Iterator[Finding]:
     """What people declared about criteria of this catalog, in the order of the criteria's names."""
     said = [key for key in state if key[0] == SITE and key[1].startswith(DECLARED)]

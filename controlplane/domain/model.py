@@ -109,7 +109,7 @@ class Asset:
     roles: tuple[str, ...]  # every inventory group it is in, sorted; checks name these
     title: Words
     department: str = ""
-    transports: tuple[str, ...] = ()  # which of local, ssh, snmp may reach it
+    transports: tuple[str, ...] = ()  # which of local, ssh, snmp, service may reach it
     address: str | None = None  # None: no address yet, and not one packet is sent
     access: Mapping[str, Any] = field(default_factory=dict)  # ansible_* and emr_* variables; never a secret
 
@@ -118,12 +118,13 @@ class Asset:
 class Fact:
     """A question and a pure reader.
 
-    ``ask`` is one shell command text (family ``shell``) or the OIDs, space separated (family ``snmp``).
+    ``ask`` is one shell command text (family ``shell``), the OIDs, space separated (family ``snmp``), or the
+    question in words (family ``service``), whose paths and ports the inventory gives.
     ``reader`` gets the reply's text and returns a value, or raises ``ValueError`` for bytes it cannot read.
     """
 
     name: str  # subject.attribute, for example disk.usage
-    family: str  # shell | snmp
+    family: str  # shell | snmp | service
     ask: str
     reader: Callable[[str], Value]
     unit: str  # of the value or of its figures, in words: "percent per filesystem", "-" when it has none

@@ -260,3 +260,95 @@ def test_every_file_of_the_house_when_broken_is_named_and_loses_nothing(tmp_path
     assert word in said
     assert "Traceback" not in said
     assert emrctl(tmp_path / "data", "status").returncode == 0
+
+
+CHECK_FILE = """
+checks:
+- id: try.disk
+  title: {vi: "Đĩa còn chỗ", en: "The disk has room"}
+  fact: disk.usage
+  role: controlplane
+  of: used_percent
+  expect: {at_most: 100}
+  fresh_within: 7d
+  severity: low
+  fix: {vi: "Dọn đĩa", en: "Clean the disk"}
+  examples: {met: [[{mount: /, used_percent: 40}]], not_met: [[{mount: /, used_percent: NOT_MET}]]}
+"""
+
+
+def test_a_new_check_is_tried_on_the_latest_facts_and_nothing_is_kept(data, tmp_path):
+    head = emrctl(data, "chain", "--json").stdout
+    file = tmp_path / "mine.yaml"
+    file.write_text(CHECK_FILE.replace("NOT_MET", "101"), encoding="utf-8")
+    tried = emrctl(data, "checks", "test", file, "--json")
+    assert tried.returncode == 0, tried.stderr
+    (trial,) = json.loads(tried.stdout)
+    assert [(f["asset"], f["verdict"]) for f in trial["findings"]] == [("controlplane-01", "met")]
+    file.write_text(CHECK_FILE.replace("NOT_MET", "99"), encoding="utf-8")
+    wrong = emrctl(data, "checks", "test", file)
+    assert (wrong.returncode, "Ví dụ" in wrong.stdout) == (1, True)
+    file.write_text(CHECK_FILE.replace("disk.usage", "disk.usagee"), encoding="utf-8")
+    unknown = emrctl(data, "checks", "test", file)
+    assert (unknown.returncode, "disk.usage" in unknown.stderr) == (1, True)
+    assert emrctl(data, "checks", "test", tmp_path / "none.yaml").returncode == 2
+    assert emrctl(data, "chain", "--json").stdout == head
+
+
+def test_coverage_counts_every_framework_and_never_more_than_there_is(data):
+    rows = {r["framework"]: r for r in json.loads(emrctl(data, "checks", "coverage", "--json").stdout)["frameworks"]}
+    assert set(rows) >= {"tt54-2017", "tt13-2025", "cv365-2025", "tcvn14423-2026", "tcvn11930-2017"}
+    for row in rows.values():
+        assert row["confirmed"] + row["second_hand"] + row["draft"] == row["criteria"]
+        assert row["automated"] <= row["judged"] <= row["criteria"]
+        for level, count in row["automated_by_level"].items():
+            assert count <= row["judged_by_level"][level] <= row["measurable_by_level"][level]
+    assert rows["tcvn14423-2026"]["measurable_by_level"] == {"1": 62, "2": 75, "3": 117}
+    assert (rows["tt54-2017"]["criteria"], rows["tt54-2017"]["draft"]) == (135, 104)
+
+
+def test_the_level_is_certain_and_possible_and_a_wrong_answer_is_said(data):
+    asked = emrctl(data, "level", "internal=yes", "nonpublic=có", "--json")
+    found = json.loads(asked.stdout)["determination"]
+    assert (found["level"], found["possible"]) == ("2", "3")
+    for bad in ("internal", "internal=maybe", "nothing=yes", "internal=7"):
+        refused = emrctl(data, "level", bad)
+        assert (refused.returncode, bad in refused.stderr) == (2, True), bad
+
+
+def test_a_duty_that_was_done_is_no_longer_late(data):
+    def late() -> list[str]:
+        rows = json.loads(emrctl(data, "duties", "--json").stdout)["duties"]
+        return [row["duty"]["id"] for row in rows if (row["days_left"] or 0) < 0]
+
+    name = late()[0]
+    assert emrctl(data, "file", name, "--by", "Giám đốc").returncode == 0
+    assert name not in late()
+    refused = emrctl(data, "file", "security.year_close", "--by", "P")
+    assert (refused.returncode, "security.year_closed" in refused.stderr) == (2, True)
+    assert emrctl(data, "file", name, "--by", "P", "--on", "2999-01-01").returncode == 2
+
+
+def test_an_incident_has_its_deadlines_in_the_hospitals_time(data):
+    rows = json.loads(emrctl(data, "incident", "2026-11-26T14:30", "--serious", "--json").stdout)
+    assert [row["due_at"] for row in rows] == ["2026-11-27T07:30:00.000000Z", "2026-11-29T07:30:00.000000Z"]
+    assert "27/11/2026 14:30" in emrctl(data, "incident", "2026-11-26T14:30", "--serious").stdout
+    assert emrctl(data, "incident", "hôm qua").returncode == 2
+
+
+def test_the_law_in_force_follows_the_day_asked_for(data):
+    def frameworks(*options: str) -> set[str]:
+        return {g["framework"] for g in json.loads(emrctl(data, "score", "--json", *options).stdout)["groups"]}
+
+    assert "tcvn11930-2017" in frameworks("--law", "2025-08-15")
+    assert "tcvn14423-2026" not in frameworks("--law", "2025-08-15")
+    assert "tcvn14423-2026" in frameworks()
+    assert "tcvn11930-2017" in frameworks("--as-of", "2025-08-15")
+
+
+def test_a_difference_of_two_days_names_its_causes(data):
+    moved = json.loads(emrctl(data, "diff", "2025-08-15", "--json").stdout)
+    assert any(c["causes"] for c in moved["criteria"])
+    assert emrctl(data, "diff", "2025-08-15").returncode == 0
+    assert emrctl(data, "diff", "2999-01-01").returncode == 2
+    assert emrctl(data, "diff", "20990101T000000Z-ffffff").returncode == 2

@@ -10,6 +10,8 @@ from controlplane.collect.facts import (
     linux_software,
     linux_storage,
     linux_system,
+    service_clinical,
+    service_web,
     snmp_interfaces,
     snmp_printer,
     snmp_system,
@@ -40,6 +42,10 @@ SNMP_FACTS: tuple[Fact, ...] = (
 """What devices are asked over SNMP, each kind only what it may have."""
 
 
+SERVICE_FACTS: tuple[Fact, ...] = (*service_web.FACTS, *service_clinical.FACTS)
+"""What a service is asked over the network; its ``emr_service`` says which of these it can answer."""
+
+
 def _registry(*tuples: tuple[Fact, ...]) -> dict[str, Fact]:
     found: dict[str, Fact] = {}
     for fact in (fact for one in tuples for fact in one):
@@ -49,4 +55,4 @@ def _registry(*tuples: tuple[Fact, ...]) -> dict[str, Fact]:
     return found
 
 
-FACTS: dict[str, Fact] = _registry(SHELL_FACTS, SNMP_FACTS)
+FACTS: dict[str, Fact] = _registry(SHELL_FACTS, SNMP_FACTS, SERVICE_FACTS)
