@@ -46,12 +46,18 @@ class Saying(Judgements):
         kept = [{**about, "sha256": self.archive.vault.put(data)} for about, data in documents]
         return self.archive.declare({**asdict(word), "documents": kept}, self.clock())
 
-    def file(self, name: str, by: str, day: date, paper: Paper | None = None) -> Link:
+    def file(self, name: str, by: str, day: date, paper: Paper | None = None, account: str = "") -> Link:
         """Keep that a duty was done on a day, or that a part of a dossier (DOSSIER.PART) is there.
 
         Raises ``DutyError`` for a name that the law as data does not know.
         """
-        body: dict[str, Any] = {"what": what_is(self.duties, name), "name": name, "by": by, "on": day}
+        body: dict[str, Any] = {
+            "what": what_is(self.duties, name),
+            "name": name,
+            "by": by,
+            "on": day,
+            "account": account,
+        }
         if paper is not None:
             about, data = paper
             body["document"] = {**about, "sha256": self.archive.vault.put(data)}

@@ -39,6 +39,7 @@ TABLE: Mapping[tuple[str, str], frozenset[str]] = {
     ("POST", "/declare"): ANSWERABLE,
     ("GET", "/difference"): TECHNICAL,
     ("GET", "/law"): LOGGED_IN,
+    ("POST", "/law/filed"): ANSWERABLE,
     ("GET", "/assets"): TECHNICAL,
     ("GET", "/assets/{name}"): TECHNICAL,
     ("GET", "/rounds"): TECHNICAL,
@@ -92,7 +93,7 @@ MOST_FIELDS = 12
 CSRF_HEADER = "x-csrf-token"  # for programs; a form sends the field csrf
 Fields = Mapping[str, str]
 
-WITH_FILES = frozenset({"/declare", f"{API}/declarations"})
+WITH_FILES = frozenset({"/declare", "/law/filed", f"{API}/declarations"})
 """The only forms that may bring files; their bodies may be as large as the settings say."""
 MOST_FILES = 10
 MOST_FILE_FIELDS = 16

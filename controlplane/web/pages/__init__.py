@@ -17,6 +17,7 @@ PAGES = (
     ("POST", "/declare", saying.keep),
     ("GET", "/difference", moving.difference),
     ("GET", "/law", law.law),
+    ("POST", "/law/filed", law.keep),
     ("GET", "/assets", seeing.assets),
     ("GET", "/assets/{name}", seeing.asset),
     ("GET", "/rounds", seeing.rounds),

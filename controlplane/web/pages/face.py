@@ -96,7 +96,7 @@ class Face:
         """This page with another tongue, another part of a list or another day."""
         path = self.request.url.path
         if self.request.method != "GET":
-            path = next((p for p in ("/accounts", "/declare") if path.startswith(p)), "/")
+            path = next((p for p in ("/accounts", "/declare", "/law") if path.startswith(p)), "/")
             return f"{path}?{urlencode(changed)}"
         query = {k: v for k, v in self.request.query_params.items() if v and len(v) <= 200}
         query |= {k: str(v) for k, v in changed.items()}

@@ -1,6 +1,7 @@
 """The law at its time: which level a system falls under, duties with their days, dossiers, clocks, penalties.
 
-Nothing that is answered here is kept: the answers stand in the address, which can be sent to somebody.
+Answers about the level and an incident are not kept: they stand in the address, which can be sent to somebody.
+Only that a duty was done, or that a paper is there, is kept in the chain.
 """
 
 from __future__ import annotations
@@ -8,18 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
+from typing import Any
 
 from fastapi import Response
+from fastapi.responses import RedirectResponse
 
 from controlplane.bootstrap import Plane
 from controlplane.domain import duties as duty
-from controlplane.domain.duties import Deadline, DossierState, Due, Part
+from controlplane.domain.chain import Link
+from controlplane.domain.duties import Deadline, DossierState, Due, DutyError, Part
 from controlplane.domain.leveling import Answer, Determination, Questionnaire, determine
 from controlplane.domain.model import Verdict
 from controlplane.web import queries
+from controlplane.web.access import Fields
 from controlplane.web.errors import RequestError
-from controlplane.web.pages.face import Plain, show
+from controlplane.web.pages.face import Face, Form, Plain, show
+from controlplane.web.pages.saying import LONGEST, FormError, day_of, papers_of
 
 MOST_PEOPLE = 100_000_000
 MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}")
@@ -37,6 +43,37 @@ class Incident:
 
 def law(face: Plain) -> Response:
     """One page with everything that the law asks at its time."""
+    kept = face.request.query_params.get("kept", "")
+    return _page(face, kept=int(kept) if re.fullmatch(r"[1-9][0-9]{0,8}", kept) else None)
+
+
+def keep(face: Plain, form: Form) -> Response:
+    """Keep that a duty was done or that a part of a dossier is there, or show the page again with what is wrong."""
+    try:
+        link = _file(face, form)
+    except FormError as error:
+        return _page(face, 400, problem=error.sentence, filled=form)
+    return RedirectResponse(f"/law?kept={link.seq}#file", 303)
+
+
+def _file(face: Face, form: Fields) -> Link:
+    plane, t = face.plane, face.tongue
+    by, on = " ".join(form.get("by", "").split()), day_of(form, "on", t, "law.done_on")
+    if not by or len(by) > LONGEST["by"]:
+        raise FormError(t.w("law.no_office", most=LONGEST["by"]))
+    if on is None or on > plane.today:
+        raise FormError(t.w("law.no_day"))
+    papers = papers_of(plane, face.request.state.files, t)
+    if len(papers) > 1:
+        raise FormError(t.w("law.one_paper"))
+    try:
+        account = face.request.state.session.account.name
+        return plane.file(form.get("name", ""), by, on, papers[0] if papers else None, account)
+    except DutyError:
+        raise FormError(t.w("law.no_such")) from None
+
+
+def _page(face: Face, status: int = 200, **content: Any) -> Response:
     query, plane = face.request.query_params, face.plane
     questionnaire = plane.questionnaire
     answers = answers_of(questionnaire, query)
@@ -45,6 +82,7 @@ def law(face: Plain) -> Response:
     return show(
         face,
         "law.html",
+        status,
         questionnaire=questionnaire,
         answers=answers,
         found=found if answers else None,
@@ -56,6 +94,10 @@ def law(face: Plain) -> Response:
         incident=incident_of(plane, query),
         flags=INCIDENT,
         penalties=plane.duties.penalties,
+        every=[d for d in plane.duties.duties if d.ours],
+        longest=LONGEST,
+        today=plane.today,
+        **{"problem": "", "kept": None, "filled": {}} | content,
     )
 
 
@@ -91,7 +133,7 @@ def dues_of(plane: Plane, level: str) -> tuple[Due, ...]:
     """Duties with their days, for one security level or all of them."""
     if level and level not in duty.LEVELS:
         raise RequestError(400, "bad_filter", name="level", value=level[:40])
-    return duty.due_dates(plane.duties, plane.today, level=level or None)
+    return duty.due_dates(plane.duties, plane.today, level=level or None, done=plane.filed("duty"))
 
 
 def incident_of(plane: Plane, query: Mapping[str, str]) -> Incident | None:
@@ -112,10 +154,11 @@ def incident_of(plane: Plane, query: Mapping[str, str]) -> Incident | None:
 
 @dataclass(frozen=True)
 class PartState:
-    """A paper of a dossier: there, missing, or nowhere recorded because no criterion speaks of it."""
+    """A paper of a dossier: there by its criteria, filed on a day, or missing."""
 
     part: Part
-    state: str  # there | missing | unrecorded
+    state: str  # there | filed | missing
+    filed_on: date | None
 
 
 @dataclass(frozen=True)
@@ -127,14 +170,16 @@ class DossierView:
 
 
 def dossiers_of(plane: Plane) -> list[DossierView]:
-    """Every dossier; a paper is there when all criteria that speak of it are met today."""
+    """Every dossier; a paper is there when it was filed, or when all criteria that speak of it are met today."""
+    filed = plane.filed("part")
     scores = {score.id: score.verdict for score in plane.judgement().card.criteria}
     views = []
     for entry in plane.duties.dossiers:
-        there = [p.id for p in entry.parts if p.criteria and all(scores.get(c) is Verdict.MET for c in p.criteria)]
-        state = duty.dossier(plane.duties, entry.id, there)
+        proven = {p.id for p in entry.parts if p.criteria and all(scores.get(c) is Verdict.MET for c in p.criteria)}
+        days = {p.id: filed.get(f"{entry.id}.{p.id}") for p in entry.parts}
+        state = duty.dossier(plane.duties, entry.id, proven | {id_ for id_, day in days.items() if day})
         parts = (
-            PartState(p, "there" if p in state.present else "missing" if p.criteria else "unrecorded")
+            PartState(p, "there" if p.id in proven else "filed" if days[p.id] else "missing", days[p.id])
             for p in entry.parts
         )
         views.append(DossierView(state, tuple(parts)))

@@ -66,7 +66,7 @@ def say(request: Request, tongue: Tongue, form: Fields) -> tuple[Word, Link]:
     plane: Plane = request.app.state.plane
     word = _word(form, tongue, request.state.session.account.name)
     try:
-        return word, plane.declare(word, _papers(plane, request.state.files, tongue))
+        return word, plane.declare(word, papers_of(plane, request.state.files, tongue))
     except WordError as error:
         raise FormError(tongue.declare(error.reason)) from None
 
@@ -115,7 +115,7 @@ def _word(form: Fields, tongue: Tongue, account: str) -> Word:
     if form.get("kind") not in set(Declared):
         raise FormError(tongue.w("declare.no_kind"))
     by, statement, number, signer = (" ".join(form.get(n, "").split()) for n in ("by", "statement", "number", "signer"))
-    issued_on, effective_on, expires_on = (_day(form, name, tongue) for name in DAYS)
+    issued_on, effective_on, expires_on = (day_of(form, name, tongue) for name in DAYS)
     return Word(
         tuple(name for name in criteria if name),
         Declared(form["kind"]),
@@ -131,7 +131,8 @@ def _word(form: Fields, tongue: Tongue, account: str) -> Word:
     )
 
 
-def _day(form: Fields, name: str, tongue: Tongue) -> date | None:
+def day_of(form: Fields, name: str, tongue: Tongue, label: str = "") -> date | None:
+    """The day in a field; None where it is empty. ``label`` names its text. Raises ``FormError``."""
     text = form.get(name, "").strip()
     if not text:
         return None
@@ -140,7 +141,7 @@ def _day(form: Fields, name: str, tongue: Tongue) -> date | None:
             return date.fromisoformat(text)
         except ValueError:
             pass
-    raise FormError(tongue.w("declare.bad_day", field=tongue.w(f"declare.{name}"), text=text[:40]))
+    raise FormError(tongue.w("declare.bad_day", field=tongue.w(label or f"declare.{name}"), text=text[:40]))
 
 
 def _count(form: Fields, tongue: Tongue) -> int | None:
@@ -152,7 +153,8 @@ def _count(form: Fields, tongue: Tongue) -> int | None:
     return int(text)
 
 
-def _papers(plane: Plane, files: Sequence[tuple[str, bytes]], tongue: Tongue) -> list[Paper]:
+def papers_of(plane: Plane, files: Sequence[tuple[str, bytes]], tongue: Tongue) -> list[Paper]:
+    """The files of a form as documents that may be kept. Raises ``FormError`` naming the file."""
     papers = []
     for name, data in files:
         try:
