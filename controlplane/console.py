@@ -23,6 +23,7 @@ from controlplane.domain.explain import Explanation, FindingProof
 from controlplane.domain.judge import Trial
 from controlplane.domain.model import DECLARED, Asset, Catalog, Check, GroupScore, Observation
 from controlplane.domain.overview import GroupView, Overview
+from controlplane.sheets import Preview
 from controlplane.texts import Say
 
 COLOURS = {
@@ -156,6 +157,19 @@ class Screen:
                 escape("\n".join([*check.serves, *(f"({name})" for name in check.partly)])),
             )
         return table
+
+    def preview(self, preview: Preview) -> None:
+        """What a workbook would change, and every cell that cannot be taken over."""
+        for bad in preview.bad:
+            place = f"{bad.sheet}!{bad.cell}: " if bad.cell else ""
+            self.out.print(f"[bold red]{escape(place)}[/]{escape(bad.words.in_(self.lang))}")
+        for change in preview.changes:
+            self.tell("cli.catalog_change", **vars(change))
+        for added in preview.added:
+            levels = ", ".join(added.levels) or "-"
+            self.tell("cli.catalog_added", id=added.id, group=added.group, levels=levels, title=added.title)
+        counts = {"confirmed": len(preview.confirmed), "changes": len(preview.changes), "added": len(preview.added)}
+        self.tell("cli.catalog_counts", bad=len(preview.bad), unchanged=preview.unchanged, **counts)
 
     def trial(self, trial: Trial) -> None:
         """A check that was tried: examples that judge otherwise than promised, then what it finds on each asset."""

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     session_hours: int = Field(12, ge=1, le=168, description="How long a log-in lasts.")
     largest_upload_mb: int = Field(25, ge=1, le=200, description="How many MiB of documents one declaration may bring.")
     cookie_secure: bool = Field(False, description="Send the session cookie over HTTPS only.")
+    document_most_mb: int = Field(20, ge=1, le=200, description="How large a file handed in as evidence may be.")
+    clamd_socket: Path | None = Field(
+        None, description="Unix socket of clamd, for example /run/clamav/clamd.ctl; none: evidence is not scanned."
+    )
     play_timeout_minutes: int = Field(60, ge=1, le=1440, description="How long one play may run.")
 
     @classmethod

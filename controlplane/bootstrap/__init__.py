@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from controlplane.bootstrap.acting import Acting
 from controlplane.bootstrap.judgements import Judgement
 from controlplane.bootstrap.leaving import Leaving
-from controlplane.bootstrap.saying import Paper, PaperError, Saying
+from controlplane.bootstrap.saying import Paper, Saying
 from controlplane.plays import sweep
 from controlplane.settings import Settings
 from controlplane.store.accounts import Accounts
@@ -19,7 +19,7 @@ from controlplane.store.vault import Vault
 
 ADMIN = "admin"
 
-__all__ = ["ADMIN", "Judgement", "NoStoreError", "Paper", "PaperError", "Plane", "init_store", "open_plane", "utc_now"]
+__all__ = ["ADMIN", "Judgement", "NoStoreError", "Paper", "Plane", "init_store", "open_plane", "utc_now"]
 
 
 class NoStoreError(RuntimeError):

@@ -157,7 +157,7 @@ class Judgements(Rules):
         if unknown := served - self.catalog.criteria.keys():
             raise CatalogError(f"{file}: serves {min(unknown)!r}, which no framework holds")
         assets, state, now = self.inventory()[0].assets.values(), self.archive.state(), self.clock()
-        return [try_check(check, assets, state, now) for _, check in sorted(checks.items())]
+        return [try_check(self.catalog, check, assets, state, now, self.today) for _, check in sorted(checks.items())]
 
     def difference(self, before: str, after: str) -> Difference:
         """What moved between two rounds, from what they sealed, and because of what. Raises ``KeyError``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +24,14 @@ from controlplane.domain.duties import Duties, make_duties
 from controlplane.domain.leveling import Questionnaire, make_questionnaire
 from controlplane.domain.model import Asset, Catalog, Words
 from controlplane.domain.overview import Campaign, RoundView
+from controlplane.domain.packs import apply_overlay
 from controlplane.plays import Play, load_plays
 from controlplane.settings import Settings
 from controlplane.store.accounts import Accounts
 from controlplane.store.archive import Archive
+
+PACK = "pack"
+"""The kind of link that keeps what the hospital confirmed of a framework from its official copy."""
 
 
 class Rules:
@@ -63,14 +67,29 @@ class Rules:
         return self._rules_now()[2]
 
     def _rules_now(self) -> tuple[int, Catalog, bytes]:
-        if self._read is None:
-            self._read = (0, *self._make_catalog())
+        newest = self.archive.newest(PACK)
+        if self._read is None or self._read[0] != newest:  # another process may have kept a confirmation since
+            self._read = (newest, *self.make_catalog(*self.shipped_frameworks()))
         return self._read
 
-    def _make_catalog(self) -> tuple[Catalog, bytes]:
+    def shipped_frameworks(self) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+        """The frameworks by file as they were shipped, and what the hospital confirmed of them, in order."""
+        folder = self.settings.home / "checks" / "criteria"
+        confirmed = [self.archive.body(link)["overlay"] for link in self.archive.chain(PACK)]
+        return {p.name: _read_yaml(p) for p in sorted(folder.glob("*.yaml"))}, confirmed
+
+    def framework_document(self, id_: str) -> Mapping[str, Any]:
+        """A framework's document as it stands now, with what was confirmed. Raises ``KeyError``."""
+        documents, confirmed = self.shipped_frameworks()
+        return next(document for document in laid_over(documents, confirmed).values() if document["framework"] == id_)
+
+    def make_catalog(
+        self, documents: Mapping[str, Any], confirmed: Sequence[Mapping[str, Any]]
+    ) -> tuple[Catalog, bytes]:
+        """A catalog from frameworks and confirmations, and its canonical documents. Raises ``CatalogError``."""
         folder = self.settings.home / "checks"
         checks = {p.name: _read_yaml(p) for p in sorted(folder.glob("*.yaml")) if p.name != "waivers.yaml"}
-        frameworks = {p.name: _read_yaml(p) for p in sorted((folder / "criteria").glob("*.yaml"))}
+        frameworks = laid_over(documents, confirmed)
         waivers = _read_yaml(folder / "waivers.yaml") if (folder / "waivers.yaml").exists() else None
         targets = {(t.framework, t.group): (t.level, t.owner) for t in self.campaign.targets}
         known = {"facts": frozenset(FACTS), "plays": frozenset(self.plays)}
@@ -109,6 +128,16 @@ class Rules:
         if names["catalog"] != catalog.digest:
             catalog = catalog_from(json.loads(self.archive.vault.get(names["catalog"])))
         return catalog, {a.name: a for a in map(_asset_from, json.loads(self.archive.vault.get(names["inventory"])))}
+
+
+def laid_over(documents: Mapping[str, Any], confirmed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Framework documents by file with every confirmation laid over its own."""
+    result = dict(documents)
+    for overlay in confirmed:
+        for file, document in result.items():
+            if isinstance(document, Mapping) and document.get("framework") == overlay["framework"]:
+                result[file] = apply_overlay(document, overlay)
+    return result
 
 
 def public(asset: Asset) -> dict[str, Any]:

@@ -26,7 +26,6 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 some looks failed, 4 the chain or a bun
 """
 
 FAILED, USAGE, SOME_LOOKS_FAILED, BROKEN = 1, 2, 3, 4
-LARGEST_DOCUMENT = 20_000_000
 
 app = typer.Typer(name="emrctl", no_args_is_help=True, add_completion=False, help=HELP, rich_markup_mode=None)
 report_verbs = typer.Typer(no_args_is_help=True, help="Reports in the form of Decree 30/2020.")

@@ -8,12 +8,27 @@ from typing import Annotated
 
 import typer
 
-from controlplane.bootstrap import Paper
-from controlplane.cli.base import LARGEST_DOCUMENT, USAGE, Json, app, day_of, fail, plane, refuse_criterion, screen
+from controlplane.bootstrap import Paper, Plane
+from controlplane.cli.base import (
+    FAILED,
+    USAGE,
+    Json,
+    app,
+    day_of,
+    fail,
+    leave,
+    plane,
+    refuse_criterion,
+    refuse_existing,
+    screen,
+    write_whole,
+)
 from controlplane.domain.declared import Word, WordError
 from controlplane.domain.duties import DutyError, due_dates, incident_clocks
 from controlplane.domain.leveling import AnswerError, determine
 from controlplane.domain.model import Declared
+from controlplane.intake import IntakeError
+from controlplane.sheets import export_framework
 
 
 @app.command()
@@ -49,11 +64,15 @@ def declare(
 
 
 def paper_of(path: Path) -> Paper:
-    """A document from a file, with what is known of it."""
-    if not path.is_file() or not 0 < path.stat().st_size <= LARGEST_DOCUMENT:
-        fail("cli.declare_document", USAGE, path=path, most=LARGEST_DOCUMENT // 1_000_000)
-    data = path.read_bytes()
-    return {"name": path.name, "bytes": len(data)}, data
+    """A document from a file, examined. The size is looked at before the file is read."""
+    p = plane()
+    if not path.is_file() or path.stat().st_size > p.settings.document_most_mb * 1_000_000:
+        fail("cli.declare_document", USAGE, path=path, most=p.settings.document_most_mb)
+    try:
+        return p.examine(path.name, path.read_bytes())
+    except IntakeError as error:
+        screen().complain(f"{path.name}: {error.words.vi}\n{path.name}: {error.words.en}")
+        raise typer.Exit(USAGE) from None
 
 
 @app.command("level")
@@ -171,3 +190,68 @@ def incident_deadlines(
         basis = row.clock.basis
         shown = {"title": row.clock.title, "to": row.clock.to, "clause": basis.clause, "confidence": basis.confidence}
         s.tell("cli.clock", due=s.time(row.due_at), **shown)
+
+
+# ------------------------------------------------------------------------------- confirming the official text
+
+catalog_verbs = typer.Typer(no_args_is_help=True, help="The law as data: confirm it from the hospital's official copy.")
+app.add_typer(catalog_verbs, name="catalog")
+LARGEST_WORKBOOK = 10 * 1024 * 1024
+
+
+@catalog_verbs.command("export")
+def export_catalog(
+    framework: Annotated[str, typer.Argument(help="A framework or the beginning of its name: tt54.")],
+    xlsx: Annotated[bool, typer.Option("--xlsx", help="As a workbook (the only form, and the default).")] = True,
+    out: Annotated[Path | None, typer.Option(help="The .xlsx to write; none: named after the framework.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a framework's criteria into a workbook that the hospital fills from its official copy."""
+    p = plane()
+    name = framework_named(p, framework)
+    path = out or Path(f"{name}.xlsx")
+    refuse_existing(path, force)
+    write_whole(path, export_framework(p.framework_document(name)))
+    if json:
+        screen().json({"path": str(path), "framework": name, "bytes": path.stat().st_size})
+    else:
+        screen().tell("cli.catalog_written", path=path, framework=name)
+
+
+@catalog_verbs.command("import")
+def import_catalog(
+    workbook: Annotated[Path, typer.Argument(help="The filled workbook.")],
+    framework: Annotated[str, typer.Option(help="The framework it is of: tt54.")],
+    by: Annotated[str, typer.Option(help="Who confirms it: an office. None: only look.")] = "",
+    document: Annotated[Path | None, typer.Option(help="The official document it was compared with.")] = None,
+    json: Json = False,
+) -> None:
+    """Show what a filled workbook would change; with --by and --document keep it. Exit 1 while rows are bad."""
+    p = plane()
+    name = framework_named(p, framework)
+    if not workbook.is_file() or workbook.stat().st_size > LARGEST_WORKBOOK:
+        fail("cli.catalog_file", USAGE, path=workbook)
+    if bool(by.strip()) != (document is not None):
+        fail("cli.catalog_half", USAGE)
+    data = workbook.read_bytes()
+    preview = p.preview_pack(name, data)
+    link = p.confirm(preview, by.strip(), data, paper_of(document)) if document is not None and preview.ready else None
+    if json:
+        screen().json({"framework": name, "preview": preview, "ready": preview.ready, "link": link})
+    else:
+        screen().preview(preview)
+        if link is not None:
+            screen().tell("cli.catalog_kept", framework=name, link=link.seq)
+        elif preview.ready:
+            screen().tell("cli.catalog_looked")
+    leave(FAILED if preview.bad else 0)
+
+
+def framework_named(p: Plane, text: str) -> str:
+    """A framework by its id or the one that begins so."""
+    known = sorted(p.catalog.frameworks)
+    found = [name for name in known if name == text or name.startswith(text)]
+    if len(found) != 1:
+        fail("cli.no_framework", USAGE, framework=text, known=", ".join(known))
+    return found[0]

@@ -303,7 +303,6 @@ PROBES: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
     "service.exposed": _exposed,
     "service.plain_ports": _plain_ports,
     "service.tls": _tls,
-    "service.tls_old": _tls_old,
     "service.security_txt": _security_txt,
     "service.fhir": _fhir,
     "service.dicomweb": _dicomweb,
@@ -315,8 +314,9 @@ PROBES: Mapping[str, Callable[[Visit], dict[str, Any]]] = {
     "service.smtp": lambda v: service_talk.smtp_ask(v.wire, v.part("smtp"), v.host),
     "service.sql": lambda v: service_talk.sql_ask(v.wire, v.part("sql"), v.host),
     "service.reach": _reach,
+    "service.tls_old": _tls_old,
 }
-"""Fact -> how it is asked. In this order, so that the first question that meets a silent port is a cheap one."""
+"""Fact -> how it is asked, in this order: last the one that may have to wait for a server that ignores old hellos."""
 
 
 # ------------------------------------------------------------------------------------- the transport

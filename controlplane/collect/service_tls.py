@@ -101,7 +101,7 @@ def _judged(wire: Wire, url: Url, ca_file: Path | None) -> dict[str, Any]:
 def offer(wire: Wire, url: Url, name: str) -> str | None:
     """``accepted`` or ``refused``: what becomes of an old hello; None when the server neither takes nor refuses it."""
     version, suites = HELLOS[name]
-    with wire.open(url.port) as conn:
+    with wire.open(url.port, remember=False) as conn:
         try:
             conn.send(client_hello(version, suites, url.host))
             answer = conn.read(lambda got: len(got) >= 11, 2048)

@@ -79,8 +79,11 @@ class Wire:
             raise ProbeError(Outcome.TIMEOUT, "the look's deadline ended before this question")
         return min(self._ends, now + self._step)
 
-    def open(self, port: int) -> Conn:
-        """A connection to ``port`` of the asset. A port that failed once in this look is not tried again."""
+    def open(self, port: int, remember: bool = True) -> Conn:
+        """A connection to ``port`` of the asset. A port that failed once in this look is not tried again.
+
+        ``remember``: silence on this connection counts for the port; False where silence is a possible answer.
+        """
         if port in self._spoilt:
             raise self._spoilt[port]
         ends = self.step_ends()
@@ -90,7 +93,7 @@ class Wire:
             failure = _connect_failure(error, port)
             self._spoilt[port] = failure
             raise failure from None
-        return Conn(sock, ends, port, self)
+        return Conn(sock, ends, port, self if remember else None)
 
     def spoil(self, port: int, failure: ProbeError) -> None:
         """Remember that a port accepts connections and says nothing: waiting for it once is enough."""
@@ -120,7 +123,7 @@ def _connect_failure(error: OSError, port: int) -> ProbeError:
 class Conn:
     """One connection; every wait ends with the exchange it belongs to."""
 
-    def __init__(self, sock: socket.socket, ends: float, port: int, wire: Wire) -> None:
+    def __init__(self, sock: socket.socket, ends: float, port: int, wire: Wire | None) -> None:
         self._sock, self._ends, self._port, self._wire = sock, ends, port, wire
 
     def __enter__(self) -> Conn:
@@ -167,7 +170,8 @@ class Conn:
 
     def spoil(self, failure: ProbeError) -> None:
         """Remember for the rest of the look that this port says nothing."""
-        self._wire.spoil(self._port, failure)
+        if self._wire is not None:
+            self._wire.spoil(self._port, failure)
 
     def _failure(self, error: OSError, came: int = 0) -> ProbeError:
         if isinstance(error, TimeoutError):
@@ -245,6 +249,8 @@ def _is_whole(raw: bytes) -> bool:
     head, found, body = raw.partition(b"\r\n\r\n")
     if not found:
         return False
+    if re.match(rb"HTTP/1\.[01] (?:204|304)\b", head):
+        return True  # no body by definition
     lower = head.lower()
     if b"\r\ntransfer-encoding: chunked" in lower:
         return body.endswith(b"0\r\n\r\n")

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 GENESIS = "0" * 64
@@ -21,6 +22,9 @@ GENESIS = "0" * 64
 
 def plain(value: Any) -> Any:
     """Nouns as plain JSON values: dataclasses become objects, times ISO 8601 in UTC, text NFC."""
+    kind = type(value)
+    if kind is str and value.isascii():  # most of what is kept; ASCII is NFC already
+        return value
     if isinstance(value, str):
         return unicodedata.normalize("NFC", str(value.value if isinstance(value, Enum) else value))
     if value is None or isinstance(value, bool | int):
@@ -33,13 +37,19 @@ def plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, timedelta):
         return int(value.total_seconds())
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if names := _names(kind):
+        return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {plain(str(k)): plain(v) for k, v in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, bytes):
+    if isinstance(value, Iterable) and not isinstance(value, bytes | type):
         return [plain(v) for v in value]
     raise TypeError(f"no plain form for {type(value).__name__}")
+
+
+@lru_cache(maxsize=256)
+def _names(kind: type) -> tuple[str, ...]:
+    """The fields of a dataclass; none for another type. Asked once a type: it is most of the cost of a body."""
+    return tuple(f.name for f in fields(kind)) if is_dataclass(kind) else ()
 
 
 def canonical(value: Any) -> bytes:

@@ -6,12 +6,12 @@ A failed look never erases a good answer: the good one stands until it is too ol
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from controlplane.domain.declared import judge_word
+from controlplane.domain.declared import fact_of, judge_word
 from controlplane.domain.model import (
     DECLARED,
     SITE,
@@ -28,6 +28,9 @@ from controlplane.domain.model import (
 )
 
 MISSING = object()
+HOUR = timedelta(hours=1)
+NEVER = datetime.max.replace(tzinfo=UTC)
+"""When a finding turns that time alone never changes."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class Seen:
     answer: Observation | None = None
     failure: Observation | None = None
 
+
+NOTHING = Seen()
+
+Pair = tuple[Check, Asset | None]
+"""A check and an asset that bears its role; None where nobody bears it."""
 
 State = Mapping[tuple[str, str], Seen]
 """(asset, fact) -> Seen. What stands: the record's newest word on everything that was ever looked at."""
@@ -49,22 +57,20 @@ def judge(
 
     ``day`` is the hospital's day, by which waivers and documents end; without it the day of ``now`` in UTC.
     """
-    by_role = bearers(assets)
     today = day or now.date()
-    findings: list[Finding] = []
-    for check in sorted(catalog.checks.values(), key=lambda c: c.id):
-        found = judge_check(check, by_role.get(check.role, ()), state, now)
-        findings.extend(waive(finding, catalog, today) for finding in found)
-    return (*findings, *judge_words(catalog, state, today))
+    findings = [judge_pair(catalog, pair, state, now, today) for pair in pairs(catalog, assets)]
+    return (*findings, *judge_words(catalog, state, today).values())
 
 
-def bearers(assets: Iterable[Asset]) -> dict[str, list[Asset]]:
-    """role -> its assets, by name."""
-    found: dict[str, list[Asset]] = {}
+def pairs(catalog: Catalog, assets: Iterable[Asset]) -> Iterator[Pair]:
+    """Who is judged by what, in the order of the findings. A check whose role nobody bears stands with None."""
+    by_role: dict[str, list[Asset]] = {}
     for asset in sorted(assets, key=lambda a: a.name):
         for role in asset.roles:
-            found.setdefault(role, []).append(asset)
-    return found
+            by_role.setdefault(role, []).append(asset)
+    for check in sorted(catalog.checks.values(), key=lambda c: c.id):
+        for bearer in by_role.get(check.role, (None,)):
+            yield check, bearer
 
 
 @dataclass(frozen=True)
@@ -81,47 +87,77 @@ class Trial:
         return not self.wrong
 
 
-def try_check(check: Check, assets: Iterable[Asset], state: State, now: datetime) -> Trial:
+def try_check(catalog: Catalog, check: Check, assets: Iterable[Asset], state: State, now: datetime, day: date) -> Trial:
     """One check against the latest facts; nothing is kept and no criterion moves."""
     judged = [(word, value, test_value(check, value)[0]) for word, values in check.examples.items() for value in values]
     wrong = tuple(row for row in judged if row[0] != row[2])
-    return Trial(check, wrong, tuple(judge_check(check, bearers(assets).get(check.role, ()), state, now)))
+    alone = replace(catalog, checks={check.id: check})
+    findings = tuple(judge_pair(alone, pair, state, now, day) for pair in pairs(alone, assets))
+    return Trial(check, wrong, findings)
 
 
-def judge_words(catalog: Catalog, state: State, day: date) -> Iterator[Finding]:
-    """What people declared about criteria of this catalog, in the order of the criteria's names."""
-    said = [key for key in state if key[0] == SITE and key[1].startswith(DECLARED)]
-    for key in sorted(said):
-        criterion = catalog.criteria.get(key[1].removeprefix(DECLARED))
-        answer = state[key].answer
-        if criterion is not None and answer is not None:
-            finding = judge_word(criterion, answer, day)
-            if finding is not None:
-                yield finding
-
-
-def judge_check(check: Check, assets: Sequence[Asset], state: State, now: datetime) -> list[Finding]:
-    """One check on the bearers of its role. No bearer is unknown, unless the check says it is not applicable then."""
-    if not assets:
+def judge_pair(catalog: Catalog, pair: Pair, state: State, now: datetime, day: date) -> Finding:
+    """One check on one asset. No bearer is unknown, unless the check says it is not applicable then."""
+    check, asset = pair
+    if asset is None:
         absent = check.if_absent == "not_applicable"
         verdict = Verdict.NOT_APPLICABLE if absent else Verdict.UNKNOWN
-        return [Finding(check.id, "", verdict, Reason("no_asset", {"role": check.role}))]
-    return [_judge_one(check, asset, state.get((asset.name, check.fact), Seen()), now) for asset in assets]
+        return Finding(check.id, "", verdict, Reason("no_asset", {"role": check.role}))
+    return waive(_judge_one(check, asset, state.get((asset.name, check.fact), NOTHING), now), catalog, day)
+
+
+def judge_words(catalog: Catalog, state: State, day: date) -> dict[str, Finding]:
+    """What people declared about criteria of this catalog: criterion -> finding, in the order of their names."""
+    said = sorted(filter(None, (criterion_of(catalog, key) for key in state)))
+    found = ((id_, judge_said(catalog, id_, state, day)) for id_ in said)
+    return {id_: finding for id_, finding in found if finding is not None}
+
+
+def criterion_of(catalog: Catalog, key: tuple[str, str]) -> str | None:
+    """The criterion that a key of the state holds a person's word about; None for a measurement."""
+    asset, fact = key
+    if asset != SITE or not fact.startswith(DECLARED):
+        return None
+    id_ = fact.removeprefix(DECLARED)
+    return id_ if id_ in catalog.criteria else None
+
+
+def judge_said(catalog: Catalog, criterion: str, state: State, day: date) -> Finding | None:
+    """What the word about one criterion is worth on a day; None when nobody gave one, or it was withdrawn."""
+    said = state.get((SITE, fact_of(criterion)), NOTHING).answer
+    return judge_word(catalog.criteria[criterion], said, day) if said is not None else None
 
 
 def _judge_one(check: Check, asset: Asset, seen: Seen, now: datetime) -> Finding:
     answer, failure = seen.answer, seen.failure
     if answer is None:
         return Finding(check.id, asset.name, Verdict.UNKNOWN, _why_unseen(asset, failure))
-    proof = (answer.id, answer.raw_digest)
-    if failure is not None and _answers_otherwise(failure):
-        return Finding(check.id, asset.name, Verdict.UNKNOWN, Reason(failure.outcome), *proof)
-    age = now - answer.seen_at
-    if age > check.fresh_within:
-        figures = {"age_hours": int(age.total_seconds() // 3600), "bound_hours": _hours(check)}
-        return Finding(check.id, asset.name, Verdict.STALE, Reason("stale", figures), *proof)
-    verdict, reason = test_value(check, answer.value)
-    return Finding(check.id, asset.name, verdict, reason, *proof)
+    fresh = fresh_until(check, seen)
+    if fresh is None and failure is not None:
+        verdict, reason = Verdict.UNKNOWN, Reason(failure.outcome)
+    elif fresh is not None and now > fresh:
+        figures = {"age_hours": (now - answer.seen_at) // HOUR, "bound_hours": _hours(check)}
+        verdict, reason = Verdict.STALE, Reason("stale", figures)
+    else:
+        verdict, reason = test_value(check, answer.value)
+    return Finding(check.id, asset.name, verdict, reason, answer.id, answer.raw_digest)
+
+
+def fresh_until(check: Check, seen: Seen) -> datetime | None:
+    """The last moment at which an answer counts if nobody looks again; None where no answer of the device stands."""
+    if seen.answer is None or (seen.failure is not None and _answers_otherwise(seen.failure)):
+        return None
+    return seen.answer.seen_at + check.fresh_within
+
+
+def turns_at(check: Check, seen: Seen, now: datetime) -> datetime:
+    """The first moment after ``now`` at which time alone changes the finding: it turns stale, or an hour staler."""
+    fresh = fresh_until(check, seen)
+    if fresh is None or seen.answer is None:
+        return NEVER
+    if now <= fresh:
+        return fresh + timedelta.resolution
+    return seen.answer.seen_at + ((now - seen.answer.seen_at) // HOUR + 1) * HOUR
 
 
 def _answers_otherwise(failure: Observation) -> bool:
@@ -218,8 +254,8 @@ def waive(finding: Finding, catalog: Catalog, today: date) -> Finding:
     """A waiver in force turns ``not_met`` into ``waived``: shown and counted apart, and it lifts no level."""
     if finding.verdict is not Verdict.NOT_MET:
         return finding
-    for waiver in catalog.waivers:
-        if waiver.check == finding.check and waiver.asset in (None, finding.asset) and today <= waiver.expires_on:
+    for waiver in catalog.waivers_of.get(finding.check, ()):
+        if waiver.asset in (None, finding.asset) and today <= waiver.expires_on:
             figures = {
                 "approver": waiver.approver,
                 "expires_on": waiver.expires_on.isoformat(),

@@ -313,6 +313,23 @@ class Catalog:
         """Every criterion of every framework by its id."""
         return {c.id: c for framework in self.frameworks.values() for c in framework.criteria}
 
+    @cached_property
+    def judged_by(self) -> Mapping[str, tuple[str, ...]]:
+        """Check -> the criteria that it judges, alone or in part."""
+        found: dict[str, list[str]] = {id_: [] for id_ in self.checks}
+        for criterion in self.criteria.values():
+            for check in criterion.checks:
+                found[check].append(criterion.id)
+        return {check: tuple(ids) for check, ids in found.items()}
+
+    @cached_property
+    def waivers_of(self) -> Mapping[str, tuple[Waiver, ...]]:
+        """Check -> its waivers, in the order of the file: the first that fits decides."""
+        found: dict[str, tuple[Waiver, ...]] = {}
+        for waiver in self.waivers:
+            found[waiver.check] = (*found.get(waiver.check, ()), waiver)
+        return found
+
 
 @dataclass(frozen=True)
 class CriterionScore:

@@ -41,6 +41,9 @@ MISSED = frozenset({Verdict.NOT_MET, Verdict.WAIVED})
 ByCheck = Mapping[str, Sequence[Finding]]
 """check (or the fact name of a person's word) -> its findings."""
 
+GroupKey = tuple[str, str]
+"""(framework, group)"""
+
 
 def score(catalog: Catalog, findings: Iterable[Finding], as_of: date) -> Scorecard:
     """Every criterion of every framework in force on ``as_of``, and the pair of levels of each of its groups."""
@@ -60,12 +63,28 @@ def frameworks_in_force(catalog: Catalog, day: date) -> list[Framework]:
     return [f for _, f in sorted(catalog.frameworks.items()) if in_force(f.in_force, day)]
 
 
-def assemble(catalog: Catalog, scores: Mapping[str, CriterionScore], as_of: date) -> Scorecard:
-    """The scorecard of criteria that were scored already."""
+def groups_in_force(catalog: Catalog, day: date) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each framework that holds on a day with its groups that do: all that scoring reads of a day."""
+    return tuple(
+        (f.id, tuple(g.id for g in f.groups if in_force(g.in_force, day))) for f in frameworks_in_force(catalog, day)
+    )
+
+
+def assemble(
+    catalog: Catalog,
+    scores: Mapping[str, CriterionScore],
+    as_of: date,
+    kept: Mapping[GroupKey, GroupScore] | None = None,
+) -> Scorecard:
+    """The scorecard of criteria that were scored already; ``kept`` are groups of which nothing has changed."""
     groups: list[GroupScore] = []
     overall: list[OverallScore] = []
+    stands = kept or {}
     for framework in frameworks_in_force(catalog, as_of):
-        mine = [score_group(framework, group, scores, as_of) for group in framework.groups]
+        mine = [
+            stands.get((framework.id, group.id)) or score_group(framework, group, scores, as_of)
+            for group in framework.groups
+        ]
         groups.extend(mine)
         if framework.annex:
             overall.append(score_overall(framework, mine, as_of))
@@ -98,6 +117,11 @@ def score_criterion(criterion: Criterion, by_check: ByCheck) -> CriterionScore:
     return CriterionScore(criterion.id, verdict, reason, counts, proof, contradicted)
 
 
+def weight(finding: Finding) -> Verdict:
+    """All that scoring reads of a check's finding and that can change while catalog and assets stand."""
+    return finding.verdict
+
+
 def _decide(criterion: Criterion, measured: Sequence[Finding], said: Finding | None) -> tuple[Verdict, Reason, Proof]:
     word = said.verdict if said is not None else None
     if word is Verdict.MET and said is not None and said.reason.figures.get("kind") == "other_value":
@@ -125,6 +149,9 @@ def _in_part(
     if worst is not None and worst not in HOLDS:
         return _by_findings(able)
     if said is None:
+        if worst is None and _worst(measured) is Verdict.NOT_APPLICABLE:
+            # Nothing there to measure: a part does not apply, and the rest of the criterion is still not proven.
+            return Verdict.UNKNOWN, Reason("part_absent", {"count": len(measured)}), Proof.NONE
         if worst is None:
             return _by_findings(measured)
         met = sum(1 for f in able if f.verdict is Verdict.MET)
@@ -218,10 +245,9 @@ def highest(
     """
     best: str | None = None
     reaches = {c.id: c.levels or (c.draft_levels if draft else ()) for c in criteria}
-    for index, level in enumerate(group.levels):
-        reach = group.levels[: index + 1] if rule == "cumulative" else (level,)
-        required = [words[id_] for id_, levels in reaches.items() if any(lv in reach for lv in levels)]
-        holds = all(word in good for word in required)
+    for level in group.levels:
+        reach = asked_with(rule, group, level)
+        holds = all(words[id_] in good for id_, levels in reaches.items() if not reach.isdisjoint(levels))
         if some_met:
             holds = holds and any(words[id_] is Verdict.MET for id_, levels in reaches.items() if level in levels)
         if holds:
@@ -229,6 +255,11 @@ def highest(
         elif rule == "cumulative":
             break
     return best
+
+
+def asked_with(rule: str, group: Group, level: str) -> frozenset[str]:
+    """The levels whose criteria a level asks for: its own, and under a cumulative rule all those below."""
+    return frozenset(group.levels[: group.levels.index(level) + 1] if rule == "cumulative" else (level,))
 
 
 def _with_waivers(rule: str, group: Group, scored: Sequence[Criterion], words: Mapping[str, Verdict]) -> str | None:
@@ -240,10 +271,10 @@ def _preview(
     rule: str, group: Group, mine: Sequence[Criterion], words: Mapping[str, Verdict]
 ) -> tuple[str | None, str | None] | None:
     """The pair of levels if the drafts were law as they stand; None where no draft carries a level."""
-    drafts = [c for c in mine if c.standing is Standing.DRAFT and (c.levels or c.draft_levels)]
+    drafts = {c.id for c in mine if c.standing is Standing.DRAFT and (c.levels or c.draft_levels)}
     if not drafts or rule == "share":
         return None
-    both = [c for c in mine if c.scored or c in drafts]
+    both = [c for c in mine if c.scored or c.id in drafts]
     return (
         highest(rule, group, both, words, HOLDS, some_met=True, draft=True),
         highest(rule, group, both, words, MAY_HOLD, some_met=False, draft=True),

@@ -317,7 +317,13 @@ def postgresql(rules: str, pair: Pair | None) -> Iterator[int]:
     with tempfile.TemporaryDirectory(prefix="emr-pg-") as name:
         folder = Path(name)
         data, port = folder / "data", free_port()
-        as_postgres: list[object] = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        drop = [
+            "setpriv",
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--clear-groups",
+        ]  # no fork: the program itself is ours
+        as_postgres: list[object] = [*drop] if os.geteuid() == 0 else []
         if as_postgres:
             shutil.chown(folder, "postgres")
         made = [*as_postgres, _postgres_program("initdb"), "-D", data, "-A", "trust", "--no-sync"]

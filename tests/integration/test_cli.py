@@ -9,9 +9,11 @@ import sys
 import time
 import zipfile
 
+import openpyxl
 import pytest
 
 from tests.conftest import ROOT
+from tests.unit.test_intake import a_pdf
 
 
 def emrctl(data, *argv, **options):
@@ -176,7 +178,7 @@ def test_evidence_goes_out_and_verifies_and_one_flipped_bit_is_named(data, tmp_p
 
 def test_a_document_is_kept_moves_its_criterion_and_lies_in_the_bundle(data, tmp_path):
     paper = tmp_path / "quy-trinh.pdf"
-    paper.write_bytes(b"%PDF-1.7 canary of a document")
+    paper.write_bytes(a_pdf())
     name = "tcvn14423.risk.process"
     argv = ["declare", name, "--by", "Phòng HC-TH", "--statement", "Đã ban hành quy trình"]
     refused = emrctl(data, *argv, "--until", "2099-01-01")
@@ -352,3 +354,32 @@ def test_a_difference_of_two_days_names_its_causes(data):
     assert emrctl(data, "diff", "2025-08-15").returncode == 0
     assert emrctl(data, "diff", "2999-01-01").returncode == 2
     assert emrctl(data, "diff", "20990101T000000Z-ffffff").returncode == 2
+
+
+def test_a_framework_is_confirmed_from_the_official_copy_and_earlier_rounds_keep_their_rules(data, tmp_path):
+    book, official = tmp_path / "tt54.xlsx", tmp_path / "tt54-ban-chinh.pdf"
+    official.write_bytes(a_pdf())
+    assert emrctl(data, "catalog", "export", "tt54", "--xlsx", "--out", book).returncode == 0
+    untouched = json.loads(emrctl(data, "catalog", "import", book, "--framework", "tt54", "--json").stdout)
+    assert (untouched["preview"]["bad"], untouched["preview"]["changes"], untouched["ready"]) == ([], [], False)
+    opened = openpyxl.load_workbook(book)
+    page = opened["Tiêu chí"]
+    (confirm,) = [cell.column for cell in page[3] if str(cell.value).startswith("Xác nhận")]
+    row = next(cells[0].row for cells in page.iter_rows(min_row=4) if cells[0].value == "tt54.lis.basic.1")
+    page.cell(row, confirm).value = "x"
+    opened.save(book)
+    before = json.loads(emrctl(data, "score", "--json").stdout)["catalog_digest"]
+    argv = ["catalog", "import", book, "--framework", "tt54", "--by", "Phòng HC-TH", "--document", official, "--json"]
+    kept = json.loads(emrctl(data, *argv).stdout)
+    assert kept["link"]["kind"] == "pack"
+    rows = {r["framework"]: r for r in json.loads(emrctl(data, "checks", "coverage", "--json").stdout)["frameworks"]}
+    assert rows["tt54-2017"]["confirmed"] == 1
+    story = json.loads(emrctl(data, "explain", "tt54.lis.basic.1", "--json").stdout)
+    assert story["criterion"]["standing"] == "confirmed"
+    assert json.loads(emrctl(data, "score", "--json").stdout)["catalog_digest"] != before
+    page.cell(row, confirm).value = "=1+1"
+    opened.save(book)
+    bad = emrctl(data, "catalog", "import", book, "--framework", "tt54")
+    assert (bad.returncode, "Tiêu chí!" in bad.stdout) == (1, True)
+    assert emrctl(data, "catalog", "import", book, "--framework", "tt54", "--by", "P").returncode == 2
+    assert emrctl(data, "catalog", "export", "tt99").returncode == 2

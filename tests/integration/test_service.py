@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -237,6 +238,34 @@ def test_without_the_hospitals_authority_the_chain_is_not_trusted(good, look):
     assert values(look(service))["service.tls"]["chain_valid"] is False
     missing = values(look(service | {"ca_file": "no-such.pem"}))["service.tls"]
     assert missing["chain_valid"] is None, "without an authority nothing may be claimed"
+
+
+def test_a_server_that_ignores_old_hellos_is_undecided_and_costs_the_other_questions_nothing(pair, look):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+
+    def modern_only(peer: socket.socket) -> None:
+        hello = peer.recv(4096, socket.MSG_PEEK)
+        if b"\x00\x2b" not in hello:  # the extension supported_versions, which only TLS 1.3 clients send
+            time.sleep(5)
+            return
+        with context.wrap_socket(peer, server_side=True) as secured:
+            secured.recv(4096)
+            secured.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            secured.recv(1)  # it keeps the connection open although it was asked to close it
+
+    with peers.listener(modern_only) as (port, _):
+        service = {
+            "url": f"https://{HOST}:{port}",
+            "plain_port": peers.free_port(),
+            "dicomweb": "/dw",
+            "ca_file": "ca.pem",
+        }
+        found = values(look(service, deadline=30, step=1))
+        assert found["service.tls_old"] == {"accepted": [], "accepted_count": None}
+        assert found["service.tls"]["version"] == "TLSv1.3"
+        assert found["service.dicomweb"]["answers"] is True
+        assert found["service.plain_ports"] == {"plain": "closed", "protected": True}
 
 
 # ------------------------------------------------------------------------------------------------ DICOM

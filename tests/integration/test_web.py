@@ -37,6 +37,7 @@ from controlplane.web.access import ANONYMOUS, API, LOOPBACK, TABLE
 from controlplane.web.app import LARGEST_BODY_BYTES, SECURITY_HEADERS, make_app
 from controlplane.web.pages.saying import DAYS
 from controlplane.web.queries import PER_PAGE
+from tests.unit.test_intake import a_pdf
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # starlette announces a successor of httpx; ours is the one that is locked
@@ -985,7 +986,7 @@ def test_a_persons_word_stands_on_the_criterions_page_as_text(
     said = "Đã ban hành <script>alert(1)</script>"
     name = "tcvn14423.risk.communicate"
     word = Word((name,), Declared.ATTESTATION, "Phòng HC-TH", said, expires_on=date(2099, 1, 1))
-    plane.declare(word, [({"name": "qd.pdf", "bytes": 8}, b"%PDF-1.7")])
+    plane.declare(word, [plane.examine("qd.pdf", a_pdf())])
     page = clients["auditor"].get(f"/criteria/{name}").text
     assert "Phòng HC-TH" in page
     assert "qd.pdf" in page
@@ -995,10 +996,7 @@ def test_a_persons_word_stands_on_the_criterions_page_as_text(
 # ------------------------------------------------------------------------------------------- what people say
 
 
-PDF = (
-    b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\nxref\n0 1\n0000000000 65535 f \n"
-    b"trailer\n<< /Size 1 >>\nstartxref\n50\n%%EOF\n"
-)
+PDF = a_pdf()
 SIGNED = {"kind": "document", "by": "Phòng HC-TH", "statement": "Đã ban hành"}
 SIGNED |= {"issued_on": "2026-09-01", "signer": "Giám đốc"}
 WORD = {"kind": "attestation", "by": "Tổ CNTT", "statement": "Đã làm", "expires_on": "2099-01-01"}
@@ -1373,3 +1371,37 @@ def test_incident_clocks_run_in_the_hospitals_zone_and_nothing_is_kept(
     assert "27/11/2026 07:30:00" not in mild
     assert texts.say("vi", "web.law.no_clock") in clients["department"].get("/law?noticed=2020-01-01T00:00").text
     assert plane.archive.head() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("trang.pdf", b"<html><script>alert(1)</script></html>"),
+        ("anh.svg", b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'),
+        ("lenh.pdf", a_pdf(catalog=b"/OpenAction << /S /JavaScript /JS (app.alert(1)) >>")),
+        ("khoa.pdf", a_pdf(extra=b"trailer << /Encrypt 5 0 R >>")),
+        ("may.exe", b"MZ\x90\x00" + b"0" * 200),
+        ("anh.png", a_pdf()),
+        ("../../etc/passwd", b"root:x:0:0"),
+        ("rong.pdf", b""),
+    ],
+)
+def test_a_file_that_is_no_document_is_refused_with_its_reason(
+    clients: Mapping[str, TestClient], plane: Plane, name: str, data: bytes
+) -> None:
+    before = plane.archive.head()
+    answer = say(clients["engineer"], SIGNED | {"criterion": DOCUMENT_ONLY}, [(name, data, "application/pdf")])
+    assert answer.status_code == 400
+    alert = re.search(r'role="alert" id="problem">.*?<span>([^<]+)</span>', answer.text)
+    assert alert
+    assert alert[1].startswith("Tệp “")
+    assert SIGNED["statement"] in answer.text
+    assert hashlib.sha256(data).hexdigest() not in plane.archive.vault
+    assert plane.archive.head() == before
+
+
+def test_what_the_scanner_said_stands_beside_the_document(app: FastAPI, plane: Plane) -> None:
+    client = client_of(app, "engineer")
+    form = SIGNED | {"criterion": "nd331.regulation_first"}
+    assert say(client, form, [("quy-che.pdf", PDF, "application/pdf")]).status_code == 303
+    assert texts.say("vi", "intake.scan.not_scanned") in client.get("/criteria/nd331.regulation_first").text

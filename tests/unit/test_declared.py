@@ -91,6 +91,15 @@ def test_checks_that_prove_a_part_are_completed_by_a_word_and_only_when_all_are_
     assert judged(catalog, [], None).verdict is U
 
 
+def test_a_part_that_nobody_bears_does_not_make_the_whole_not_applicable():
+    part = a_check("c", (), partly=[ID], if_absent="not_applicable")
+    assert judged(catalog_with(a_criterion(), part), [], None).reason.code == "part_absent"
+    assert judged(catalog_with(a_criterion(), part), [], None).verdict is U
+    assert judged(catalog_with(a_criterion(), part), [], word()).verdict is M
+    whole = a_check("c", (ID,), if_absent="not_applicable")
+    assert judged(catalog_with(a_criterion(), whole), [], None).verdict is X
+
+
 def test_a_suggested_value_may_be_replaced_with_written_reasons():
     catalog = catalog_with(a_criterion(kind="suggested"), a_check())
     other = judged(catalog, [99], word("other_value"))

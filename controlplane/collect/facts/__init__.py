@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from controlplane.collect.facts import (
     linux_access,
+    linux_agents,
+    linux_guard,
     linux_hardening,
+    linux_identity,
     linux_logging,
+    linux_logsources,
     linux_network,
     linux_software,
     linux_storage,
@@ -28,6 +32,10 @@ SHELL_FACTS: tuple[Fact, ...] = (
     *linux_logging.FACTS,
     *linux_software.FACTS,
     *linux_hardening.FACTS,
+    *linux_identity.FACTS,
+    *linux_logsources.FACTS,
+    *linux_agents.FACTS,
+    *linux_guard.FACTS,
 )
 """The whole script of every look at a Linux host is made of these, in this order."""
 

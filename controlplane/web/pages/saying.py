@@ -12,10 +12,11 @@ from urllib.parse import urlencode
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 
-from controlplane.bootstrap import Paper, PaperError, Plane
+from controlplane.bootstrap import Paper, Plane
 from controlplane.domain.chain import Link
 from controlplane.domain.declared import Word, WordError, accepts
 from controlplane.domain.model import Criterion, Declared
+from controlplane.intake import IntakeError
 from controlplane.web.access import Fields
 from controlplane.web.errors import RequestError
 from controlplane.web.pages.face import Face, Form, Plain, show
@@ -159,6 +160,6 @@ def papers_of(plane: Plane, files: Sequence[tuple[str, bytes]], tongue: Tongue) 
     for name, data in files:
         try:
             papers.append(plane.examine(name, data))
-        except PaperError as error:
+        except IntakeError as error:
             raise FormError(tongue.w("declare.file", name=name[:80], why=tongue.words(error.words))) from None
     return papers
