@@ -25,7 +25,7 @@ import yaml
 
 from controlplane.domain.chain import canonical, digest
 from controlplane.domain.model import Asset, Value, Words
-from controlplane.domain.overview import Campaign, Hospital, Milestone, Target
+from controlplane.domain.overview import Campaign, Hospital, Milestone, Target, Task
 
 KINDS = ("server", "controlplane", "workstation", "printer", "switch", "firewall", "ups", "nas", "service", "site")
 TRANSPORTS = ("local", "ssh", "snmp", "service")
@@ -297,8 +297,13 @@ class _File:
 
     # Typed reading of files in a form of our own (VLANs, campaign).
 
-    def take(self, node: yaml.Node | None, form: Mapping[str, Callable[[yaml.Node], Any]]) -> dict[str, Any]:
-        """A mapping with exactly the keys of ``form``, each read by its reader."""
+    def take(
+        self,
+        node: yaml.Node | None,
+        form: Mapping[str, Callable[[yaml.Node], Any]],
+        may_lack: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """A mapping with exactly the keys of ``form``, each read by its reader; ``may_lack``: key -> what stands in."""
         if node is None or node.tag == _NULL:
             raise self.error(node or 1, "Tệp hoặc mục này trống.", "This file or entry is empty.")
         found: dict[str, Any] = {}
@@ -307,6 +312,7 @@ class _File:
                 near = _nearest(name, form)
                 raise self.error(key, f"Không có khóa “{name}”.{near.vi}", f"Unknown key “{name}”.{near.en}")
             found[name] = form[name](child)
+        found = {**(may_lack or {}), **found}
         for name in form:
             if name not in found:
                 raise self.error(node, f"Thiếu khóa “{name}”.", f"The key “{name}” is missing.")
@@ -329,6 +335,9 @@ class _File:
             return date.fromisoformat(self.text(node))
         except ValueError:
             raise self.error(node, "Ngày phải viết dạng 2025-08-15.", "A day is written like 2025-08-15.") from None
+
+    def maybe_day(self, node: yaml.Node) -> date | None:
+        return None if node.tag == _NULL else self.day(node)
 
     def integer(self, node: yaml.Node) -> int:
         value = self.value(node)
@@ -1129,7 +1138,9 @@ def load_campaign(path: Path) -> Campaign:
             "hospital": lambda node: _hospital(file, node),
             "milestones": file.each(lambda node: (node, _milestone(file, node))),
             "targets": file.each(lambda node: (node, _target(file, node))),
+            "tasks": file.each(lambda node: (node, _task(file, node))),
         },
+        {"tasks": ()},
     )
     if raw["ends_on"] < raw["starts_on"]:
         raise file.error(file.root, "Chiến dịch kết thúc trước khi bắt đầu.", "The campaign ends before it starts.")
@@ -1140,7 +1151,8 @@ def load_campaign(path: Path) -> Campaign:
                 node, f"Mốc “{milestone.id}” viết hai lần.", f"The milestone “{milestone.id}” stands twice."
             )
     _vet_targets(file, raw["targets"], ids)
-    bare = {key: tuple(item for _, item in raw[key]) for key in ("milestones", "targets")}
+    _vet_tasks(file, raw["tasks"], ids, {f"{t.framework}/{t.group}" for _, t in raw["targets"]})
+    bare = {key: tuple(item for _, item in raw[key]) for key in ("milestones", "targets", "tasks")}
     return Campaign(**{**raw, **bare})
 
 
@@ -1159,6 +1171,36 @@ def _vet_targets(file: _File, targets: Iterable[tuple[yaml.Node, Target]], miles
                 node, f"Nhóm {target.group} có hai mục tiêu.", f"The group {target.group} has two targets."
             )
         aims.add((target.framework, target.group))
+
+
+def _vet_tasks(
+    file: _File, tasks: Iterable[tuple[yaml.Node, Task]], milestones: Sequence[str], targets: set[str]
+) -> None:
+    """Refuse a task that stands twice, hangs on nothing known or ends before it starts."""
+    seen: set[str] = set()
+    for node, task in tasks:
+        if task.id in seen:
+            raise file.error(node, f"Nhiệm vụ “{task.id}” viết hai lần.", f"The task “{task.id}” stands twice.")
+        seen.add(task.id)
+        if task.milestone is not None and task.milestone not in milestones:
+            near = _nearest(task.milestone, milestones)
+            raise file.error(
+                node,
+                f"Không có mốc “{task.milestone}”.{near.vi}",
+                f"There is no milestone “{task.milestone}”.{near.en}",
+            )
+        for aim in task.serves:
+            if "/" in aim and aim not in targets:
+                near = _nearest(aim, targets)
+                raise file.error(node, f"Không có mục tiêu “{aim}”.{near.vi}", f"There is no target “{aim}”.{near.en}")
+        if (task.starts_on is None) != (task.due_on is None):
+            raise file.error(
+                node,
+                "Nhiệm vụ phải có cả ngày bắt đầu và hạn, hoặc không có cả hai.",
+                "A task has both a start and a due day, or neither.",
+            )
+        if task.starts_on is not None and task.due_on is not None and task.due_on < task.starts_on:
+            raise file.error(node, "Hạn trước ngày bắt đầu.", "The task is due before it starts.")
 
 
 def _hospital(file: _File, node: yaml.Node) -> Hospital:
@@ -1181,8 +1223,24 @@ def _milestone(file: _File, node: yaml.Node) -> Milestone:
         "due_on": file.day,
         "owner": file.text,
         "source": file.text,
+        "done_on": file.maybe_day,
     }
-    return Milestone(**file.take(node, form))
+    return Milestone(**file.take(node, form, {"done_on": None}))
+
+
+def _task(file: _File, node: yaml.Node) -> Task:
+    form = {
+        "id": file.text,
+        "title": file.words,
+        "milestone": file.maybe_text,
+        "owner": file.text,
+        "serves": file.each(file.text),
+        "starts_on": file.maybe_day,
+        "due_on": file.maybe_day,
+        "source": file.text,
+        "done_on": file.maybe_day,
+    }
+    return Task(**file.take(node, form, {"done_on": None}))
 
 
 def _target(file: _File, node: yaml.Node) -> Target:

@@ -30,6 +30,22 @@ class Milestone:
     due_on: date  # the plan says "before"
     owner: str
     source: str  # section of the plan
+    done_on: date | None = None  # None: nobody has recorded that it was reached
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work of the campaign plan. Its dates are the plan's; ``done_on`` is what really happened."""
+
+    id: str
+    title: Words
+    milestone: str | None  # Milestone.id it belongs to
+    owner: str  # an office, never a person
+    serves: tuple[str, ...]  # criteria, and whole targets written as framework/group
+    starts_on: date | None  # None together with due_on: the plan gives no date
+    due_on: date | None
+    source: str  # section of the plan
+    done_on: date | None = None
 
 
 @dataclass(frozen=True)
@@ -68,14 +84,16 @@ class Campaign:
     hospital: Hospital
     milestones: tuple[Milestone, ...]
     targets: tuple[Target, ...]
+    tasks: tuple[Task, ...] = ()
 
 
 @dataclass(frozen=True)
 class MilestoneView:
-    """A milestone seen from a day: ``days_left`` is negative once it has passed."""
+    """A milestone seen from a day: ``days_left`` is negative once it has passed, done or not."""
 
     milestone: Milestone
     days_left: int
+    state: str = "coming"  # coming | late | done; only late is overdue
 
 
 @dataclass(frozen=True)
@@ -162,8 +180,14 @@ BLOCKING = {Verdict.NOT_MET: 3, Verdict.WAIVED: 2, Verdict.STALE: 1, Verdict.UNK
 
 
 def milestones_from(campaign: Campaign, day: date) -> tuple[MilestoneView, ...]:
-    """Every milestone with the days that are left to it on ``day``."""
-    return tuple(MilestoneView(m, (m.due_on - day).days) for m in campaign.milestones)
+    """Every milestone with the days that are left to it on ``day``, and whether it was reached by then."""
+    return tuple(MilestoneView(m, (m.due_on - day).days, _state(m, day)) for m in campaign.milestones)
+
+
+def _state(milestone: Milestone, day: date) -> str:
+    if milestone.done_on is not None and milestone.done_on <= day:
+        return "done"
+    return "late" if milestone.due_on < day else "coming"
 
 
 def group_views(catalog: Catalog, card: Scorecard, campaign: Campaign) -> tuple[GroupView, ...]:

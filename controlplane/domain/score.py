@@ -132,7 +132,7 @@ def _decide(criterion: Criterion, measured: Sequence[Finding], said: Finding | N
         return said.verdict, said.reason, Proof.DECLARED
     # A check whose role nobody bears has nothing to measure: beside a person's word it does not hold the word up.
     able = [f for f in measured if f.reason.code != "no_asset"]
-    if criterion.covered and _worst(able) is Verdict.MET:
+    if criterion.covered and _worst(measured) is Verdict.MET:
         return _by_findings(measured)
     if word is Verdict.NOT_APPLICABLE and said is not None and _worst(able) in {None, *HOLDS}:
         return Verdict.NOT_APPLICABLE, said.reason, Proof.MIXED if able else Proof.DECLARED
