@@ -38,6 +38,7 @@ TABLE: Mapping[tuple[str, str], frozenset[str]] = {
     ("GET", "/declare"): ANSWERABLE,
     ("POST", "/declare"): ANSWERABLE,
     ("GET", "/difference"): TECHNICAL,
+    ("GET", "/plan"): TECHNICAL,
     ("GET", "/law"): LOGGED_IN,
     ("POST", "/law/filed"): ANSWERABLE,
     ("GET", "/assets"): TECHNICAL,

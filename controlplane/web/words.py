@@ -50,6 +50,24 @@ class Tongue:
         text = self._why(reason)
         return text[:1].upper() + text[1:]
 
+    def what_if(self, reason: Reason) -> str:
+        """Something assumed, found or refused about what was imagined."""
+        return self._coded(("whatif", "declare"), reason)
+
+    def forecast(self, reason: Reason) -> str:
+        """Why a date is so, or why there is none."""
+        return self._coded(("forecast",), reason)
+
+    def _coded(self, sections: tuple[str, ...], reason: Reason) -> str:
+        """The sentence under the first section that has the code; a code without one is shown with its figures."""
+        figures = self._with_days(reason.figures)
+        if "kind" in figures:
+            figures["kind"] = self.known("declared_kind", str(figures["kind"]))
+        key = next((f"{name}.{reason.code}" for name in sections if texts.has(f"{name}.{reason.code}")), None)
+        if key is None:
+            return f"{reason.code} {self.short(figures)}" if figures else reason.code
+        return self.say(key, **figures)
+
     def overall(self, reason: Reason, framework: Framework) -> str:
         """Why an overall level is so, with the groups named by their titles."""
         titles = {group.id: self.words(group.title) for group in framework.groups}
@@ -58,8 +76,11 @@ class Tongue:
 
     def _why(self, reason: Reason) -> str:
         """The sentence with its days as people write them."""
-        days = {k: self.iso(v) for k, v in reason.figures.items() if isinstance(v, str) and ISO_DAY.fullmatch(v)}
-        return texts.reason(self.say, reason.code, {**reason.figures, **days})
+        return texts.reason(self.say, reason.code, self._with_days(reason.figures))
+
+    def _with_days(self, figures: Mapping[str, Any]) -> dict[str, Any]:
+        days = {k: self.iso(v) for k, v in figures.items() if isinstance(v, str) and ISO_DAY.fullmatch(v)}
+        return {**figures, **days}
 
     def because(self, reason: Reason, checks: Mapping[str, Check], assets: Mapping[str, Asset]) -> str:
         """Why a criterion has its word, with the check and the asset named as people know them."""

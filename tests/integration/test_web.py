@@ -649,6 +649,8 @@ def test_every_word_of_the_web_is_used_and_every_used_word_is_there() -> None:
     made = ("weekday.", "standing.", "rung.", "state.", "mode.", "rule.", "ago.", "nav.", "rounds.sealed_", "error.")
     made += ("kind.", "confidence.", "fined.", "declare.kind_", "declare.help_", "difference.kind_", "law.part_")
     made += ("law.flag_", "law.answer_", "difference.round_", *(f"declare.{name}" for name in DAYS))
+    made += ("plan.state_", "plan.gained", "plan.lost", "plan.late", "plan.early")
+    made += ("plan.play_hours", "plan.document_hours", "plan.hour_price")
     dead = {key for key in here - used if not key.startswith(made) and not key.endswith(("_one", "_digest"))}
     assert dead == set()
 
@@ -1405,3 +1407,58 @@ def test_what_the_scanner_said_stands_beside_the_document(app: FastAPI, plane: P
     form = SIGNED | {"criterion": "nd331.regulation_first"}
     assert say(client, form, [("quy-che.pdf", PDF, "application/pdf")]).status_code == 303
     assert texts.say("vi", "intake.scan.not_scanned") in client.get("/criteria/nd331.regulation_first").text
+
+
+# ------------------------------------------------------------------------------------------- what lies ahead
+
+
+def test_what_is_imagined_is_told_with_its_assumptions_and_kept_nowhere(
+    clients: Mapping[str, TestClient], plane: Plane
+) -> None:
+    before = plane.archive.head()
+    url = "/plan?item_1=ups&quantity_1=2&price_1=10.000.000&play=time-ssh&confirm=tt54-2017/his&list=1&table=1"
+    html = clients["director"].get(f"{url}&goal=tt13-2025/emr&document_hours=8&hour_price=100000").text
+    assert texts.say("vi", "web.plan.imagined") in html
+    assert plane.items["ups"].assumption.vi in html
+    assert texts.say("vi", "whatif.assume_table", framework="tt54-2017") in html
+    assert "tiền mua 20.000.000 đồng" in html
+    assert texts.say("vi", "web.plan.way", group="Hồ sơ bệnh án điện tử") in html
+    assert 'value="10.000.000"' in html
+    plain = clients["director"].get("/plan").text
+    assert texts.say("vi", "web.plan.imagined") not in plain
+    for outlook in plane.forecast().targets:
+        assert texts.say("vi", f"web.plan.state_{outlook.state}") in plain
+    for days, count in plane.ageing().stays.items():
+        assert f"{days} ngày: <b>{count}</b>" in plain
+    assert plane.archive.head() == before
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "item_1=golden-toilet",
+        "item_1=ups&quantity_1=-1",
+        "item_1=ups&quantity_1=99999999",
+        "item_1=ups&price_1=free",
+        "item_1=<script>",
+        "play=no-play",
+        "play=<script>",
+        "lose=no-asset",
+        "confirm=tt54-2017",
+        "confirm=x/y",
+        "confirm=<script>/<script>",
+        "goal=x/y",
+        "goal=tt13-2025/emr&hour_price=" + "9" * 20,
+        "goal=tt13-2025/emr&play_hours=many",
+    ],
+)
+def test_what_cannot_be_imagined_gets_a_sentence(clients: Mapping[str, TestClient], query: str) -> None:
+    answer = clients["engineer"].get(f"/plan?{query}")
+    assert answer.status_code == 400
+    assert "<script" not in answer.text
+    assert "<h1>" in answer.text
+
+
+def test_losing_an_asset_raises_nothing(clients: Mapping[str, TestClient]) -> None:
+    html = clients["engineer"].get("/plan?lose=controlplane-01").text
+    assert re.search(r"Thêm 0 tiêu chí đứng vững, mất [0-9]+", html)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from controlplane.web.pages import law, moving, people, saying, seeing, taking
+from controlplane.web.pages import law, moving, people, plan, saying, seeing, taking
 from controlplane.web.pages.face import attachment, error_page, face_of, language_of, link_download, static
 
 __all__ = ["PAGES", "attachment", "error_page", "face_of", "language_of", "link_download", "mount"]
@@ -16,6 +16,7 @@ PAGES = (
     ("GET", "/declare", saying.declare),
     ("POST", "/declare", saying.keep),
     ("GET", "/difference", moving.difference),
+    ("GET", "/plan", plan.plan),
     ("GET", "/law", law.law),
     ("POST", "/law/filed", law.keep),
     ("GET", "/assets", seeing.assets),

@@ -30,6 +30,7 @@ NAVIGATION = (
     ("/", "overview"),
     ("/criteria", "criteria"),
     ("/difference", "difference"),
+    ("/plan", "plan"),
     ("/law", "law"),
     ("/assets", "assets"),
     ("/rounds", "rounds"),
