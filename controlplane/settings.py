@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     round_deadline_seconds: float = Field(300.0, gt=0, le=7200, description="How long a whole round may take.")
     round_every_minutes: int = Field(60, ge=0, le=10080, description="How often serve makes a round; 0: never.")
     session_hours: int = Field(12, ge=1, le=168, description="How long a log-in lasts.")
+    largest_upload_mb: int = Field(25, ge=1, le=200, description="How many MiB of documents one declaration may bring.")
     cookie_secure: bool = Field(False, description="Send the session cookie over HTTPS only.")
     document_most_mb: int = Field(20, ge=1, le=200, description="How large a file handed in as evidence may be.")
     clamd_socket: Path | None = Field(

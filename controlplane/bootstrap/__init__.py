@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from controlplane.bootstrap.acting import Acting
+from controlplane.bootstrap.ahead import Ageing, Ahead, Costs
 from controlplane.bootstrap.judgements import Judgement
 from controlplane.bootstrap.leaving import Leaving
 from controlplane.bootstrap.saying import Paper, Saying
@@ -19,7 +20,18 @@ from controlplane.store.vault import Vault
 
 ADMIN = "admin"
 
-__all__ = ["ADMIN", "Judgement", "NoStoreError", "Paper", "Plane", "init_store", "open_plane", "utc_now"]
+__all__ = [
+    "ADMIN",
+    "Ageing",
+    "Costs",
+    "Judgement",
+    "NoStoreError",
+    "Paper",
+    "Plane",
+    "init_store",
+    "open_plane",
+    "utc_now",
+]
 
 
 class NoStoreError(RuntimeError):
@@ -66,5 +78,5 @@ def open_plane(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
     return Plane(settings, archive, Accounts(engine), clock)
 
 
-class Plane(Acting, Saying, Leaving):
+class Plane(Acting, Saying, Leaving, Ahead):
     """Everything the faces may ask for."""

@@ -110,6 +110,7 @@ class Judgements(Rules):
     def overview(self, as_of: date | None = None, most_blockers: int = 3, law: date | None = None) -> Overview:
         """One screen: levels, gaps, days left, blockers, trend."""
         j = self.judgement(as_of, law)
+        day = min(as_of or self.today, self.today)  # of another law, too: its days are counted from here
         counts, total, drafts, automated = totals(j.catalog, j.card)
         broken = self.chain_state()
         head = self.archive.head()
@@ -121,10 +122,10 @@ class Judgements(Rules):
         )
         return Overview(
             at=j.at,
-            as_of=j.card.as_of,
+            as_of=day,
             campaign=self.campaign,
             groups=group_views(j.catalog, j.card, self.campaign),
-            milestones=milestones_from(self.campaign, j.card.as_of),
+            milestones=milestones_from(self.campaign, day),
             blockers=blockers(j.catalog, j.card, j.findings, self.campaign, most_blockers),
             trend=trend,
             counts=counts,
@@ -165,9 +166,9 @@ class Judgements(Rules):
         """The first break of the chain, walked from its first link."""
         return self.archive.first_break()
 
-    def explain(self, criterion: str, as_of: date | None = None) -> Explanation:
+    def explain(self, criterion: str, as_of: date | None = None, law: date | None = None) -> Explanation:
         """A criterion down to its observations. Raises ``KeyError``."""
-        j = self.judgement(as_of)
+        j = self.judgement(as_of, law)
         ids = [f.observation for f in j.findings if f.observation]
         words = self.archive.words_about(criterion, j.at if as_of else None)
         return explain(criterion, j.catalog, j.card, j.findings, self.archive.observations(ids), words)

@@ -58,7 +58,7 @@ class Rules:
     def plays(self) -> Mapping[str, Play]:
         """Every play of playbooks/plays.yaml."""
         folder = self.settings.home / "playbooks"
-        return load_plays(_read_yaml(folder / "plays.yaml"), folder)
+        return load_plays(read_yaml(folder / "plays.yaml"), folder)
 
     @property
     def catalog(self) -> Catalog:
@@ -80,7 +80,7 @@ class Rules:
         """The frameworks by file as they were shipped, and what the hospital confirmed of them, in order."""
         folder = self.settings.home / "checks" / "criteria"
         confirmed = [self.archive.body(link)["overlay"] for link in self.archive.chain(PACK)]
-        return {p.name: _read_yaml(p) for p in sorted(folder.glob("*.yaml"))}, confirmed
+        return {p.name: read_yaml(p) for p in sorted(folder.glob("*.yaml"))}, confirmed
 
     def framework_document(self, id_: str) -> Mapping[str, Any]:
         """A framework's document as it stands now, with what was confirmed. Raises ``KeyError``."""
@@ -92,9 +92,9 @@ class Rules:
     ) -> tuple[Catalog, bytes]:
         """A catalog from frameworks and confirmations, and its canonical documents. Raises ``CatalogError``."""
         folder = self.settings.home / "checks"
-        checks = {p.name: _read_yaml(p) for p in sorted(folder.glob("*.yaml")) if p.name != "waivers.yaml"}
+        checks = {p.name: read_yaml(p) for p in sorted(folder.glob("*.yaml")) if p.name != "waivers.yaml"}
         frameworks = laid_over(documents, confirmed)
-        waivers = _read_yaml(folder / "waivers.yaml") if (folder / "waivers.yaml").exists() else None
+        waivers = read_yaml(folder / "waivers.yaml") if (folder / "waivers.yaml").exists() else None
         targets = {(t.framework, t.group): (t.level, t.owner) for t in self.campaign.targets}
         known = {"facts": frozenset(FACTS), "plays": frozenset(self.plays)}
         catalog = make_catalog(checks, frameworks, waivers, targets=targets, **known)
@@ -104,13 +104,13 @@ class Rules:
     def questionnaire(self) -> Questionnaire:
         """How a system's security level is determined. Raises ``CatalogError`` naming the entry."""
         file = self.settings.home / "checks" / "law" / "level-nd331-2026.yaml"
-        return make_questionnaire(file.name, _read_yaml(file))
+        return make_questionnaire(file.name, read_yaml(file))
 
     @cached_property
     def duties(self) -> Duties:
         """What the law asks at its time. Raises ``CatalogError`` naming the entry."""
         file = self.settings.home / "checks" / "law" / "duties.yaml"
-        return make_duties(file.name, _read_yaml(file))
+        return make_duties(file.name, read_yaml(file))
 
     def inventory(self) -> tuple[Inventory, InventoryError | None]:
         """The inventory in force; with an error when the files have one and the last good one stands in."""
@@ -173,7 +173,8 @@ def _asset_from(body: Mapping[str, Any]) -> Asset:
     return Asset(**{**body, "title": title, "roles": tuple(body["roles"]), "transports": tuple(body["transports"])})
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """A file's document. Raises ``CatalogError`` naming file and line."""
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)  # a safe loader, in C
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -71,12 +71,18 @@ class Saying(Judgements):
         }
         return self.archive.append(PACK, body, self.clock())
 
-    def file(self, name: str, by: str, day: date, paper: Paper | None = None) -> Link:
+    def file(self, name: str, by: str, day: date, paper: Paper | None = None, account: str = "") -> Link:
         """Keep that a duty was done on a day, or that a part of a dossier (DOSSIER.PART) is there.
 
         Raises ``DutyError`` for a name that the law as data does not know.
         """
-        body: dict[str, Any] = {"what": what_is(self.duties, name), "name": name, "by": by, "on": day}
+        body: dict[str, Any] = {
+            "what": what_is(self.duties, name),
+            "name": name,
+            "by": by,
+            "on": day,
+            "account": account,
+        }
         if paper is not None:
             body["document"] = self._put(paper)
         return self.archive.append(FILED, body, self.clock())

@@ -121,6 +121,7 @@ class Part:
     id: str
     title: Words
     clause: str
+    criteria: tuple[str, ...] = ()  # criteria that prove, once all of them are met, that it is there
 
 
 @dataclass(frozen=True)
@@ -471,11 +472,13 @@ def _term(where: str, entry: Mapping[str, Any], basis: Basis) -> Term:
 def _dossier(where: str, entry: Mapping[str, Any], basis: Basis) -> Dossier:
     parts: dict[str, Part] = {}
     for item in forms.mappings(where, entry["parts"], "parts"):
-        forms.keys(f"{where}: parts", item, ("id", "title", "clause"), ("id", "title"))
+        forms.keys(f"{where}: parts", item, ("id", "title", "clause", "criteria"), ("id", "title"))
         id_ = forms.text(where, item, "id")
         if id_ in parts:
             raise CatalogError(f"{where}: {id_}: this part stands twice")
-        parts[id_] = Part(id_, forms.words(f"{where}: {id_}", item["title"]), str(item.get("clause", basis.clause)))
+        title = forms.words(f"{where}: {id_}", item["title"])
+        criteria = forms.strings(f"{where}: {id_}", item.get("criteria") or [], "criteria")
+        parts[id_] = Part(id_, title, str(item.get("clause", basis.clause)), criteria)
     if not parts:
         raise CatalogError(f"{where}: a dossier needs parts")
     return Dossier(entry["id"], forms.words(where, entry["title"]), tuple(parts.values()), basis)

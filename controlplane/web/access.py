@@ -28,12 +28,19 @@ LOGGED_IN = frozenset(ROLES)
 OFFICE = frozenset({"director", "engineer", "admin"})
 TECHNICAL = frozenset({"director", "engineer", "auditor", "admin"})  # may see addresses and runs
 EVIDENCE = frozenset({"auditor", "engineer", "admin"})  # may see raw bytes and take them away
+ANSWERABLE = frozenset({"director", "engineer", "admin"})  # may declare; who examines the evidence never does
 ADMIN = frozenset({"admin"})
 
 TABLE: Mapping[tuple[str, str], frozenset[str]] = {
     ("GET", "/"): LOGGED_IN,
     ("GET", "/criteria"): LOGGED_IN,
     ("GET", "/criteria/{criterion}"): LOGGED_IN,
+    ("GET", "/declare"): ANSWERABLE,
+    ("POST", "/declare"): ANSWERABLE,
+    ("GET", "/difference"): TECHNICAL,
+    ("GET", "/plan"): TECHNICAL,
+    ("GET", "/law"): LOGGED_IN,
+    ("POST", "/law/filed"): ANSWERABLE,
     ("GET", "/assets"): TECHNICAL,
     ("GET", "/assets/{name}"): TECHNICAL,
     ("GET", "/rounds"): TECHNICAL,
@@ -62,6 +69,12 @@ TABLE: Mapping[tuple[str, str], frozenset[str]] = {
     ("GET", f"{API}/overview"): LOGGED_IN,
     ("GET", f"{API}/criteria"): LOGGED_IN,
     ("GET", f"{API}/criteria/{{criterion}}"): LOGGED_IN,
+    ("GET", f"{API}/session"): LOGGED_IN,
+    ("GET", f"{API}/score"): LOGGED_IN,
+    ("GET", f"{API}/difference"): TECHNICAL,
+    ("GET", f"{API}/duties"): LOGGED_IN,
+    ("GET", f"{API}/level"): LOGGED_IN,
+    ("POST", f"{API}/declarations"): ANSWERABLE,
     ("GET", f"{API}/checks"): LOGGED_IN,
     ("GET", f"{API}/assets"): TECHNICAL,
     ("GET", f"{API}/assets/{{name}}"): TECHNICAL,
@@ -78,7 +91,14 @@ LOOPBACK_CLIENTS = frozenset({"127.0.0.1", "::1"})
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "::1", "localhost"})
 PROXY_HEADERS = ("x-forwarded-for", "x-real-ip", "forwarded", "via")
 MOST_FIELDS = 12
+CSRF_HEADER = "x-csrf-token"  # for programs; a form sends the field csrf
 Fields = Mapping[str, str]
+
+WITH_FILES = frozenset({"/declare", "/law/filed", f"{API}/declarations"})
+"""The only forms that may bring files; their bodies may be as large as the settings say."""
+MOST_FILES = 10
+MOST_FILE_FIELDS = 16
+LARGEST_FIELD_BYTES = 16 * 1024
 
 
 def may(role: str, path: str, method: str = "GET") -> bool:
@@ -123,19 +143,8 @@ def login_token(request: Request, settings: Settings) -> str:
 # ------------------------------------------------------------------------------------------------- guard
 
 
-async def form_fields(request: Request) -> Fields:
-    """The text fields of a form; files are refused. Empty for a request without a body."""
-    if request.method != "POST":
-        return {}
-    try:
-        form = await request.form(max_files=0, max_fields=MOST_FIELDS)
-    except (HTTPException, ValueError):
-        raise RequestError(400, "bad_form") from None
-    return {name: value for name, value in form.items() if isinstance(value, str)}
-
-
-def guard(request: Request, fields: Annotated[Fields, Depends(form_fields)]) -> None:
-    """Let a request through, or raise: runs before every route of the app."""
+def admit(request: Request) -> None:
+    """Who asks, and whether they may: known before a single byte of a form is read."""
     plane: Plane = request.app.state.plane
     path = request.scope["route"].path
     session = session_of(request, plane)
@@ -148,8 +157,38 @@ def guard(request: Request, fields: Annotated[Fields, Depends(form_fields)]) -> 
         if path.startswith(API) or request.method != "GET":
             raise RequestError(403, "must_change")
         raise GoTo("/password")
+
+
+async def form_fields(request: Request, _: Annotated[None, Depends(admit)]) -> Fields:
+    """The text fields of a form. Files are refused, but for the routes of ``WITH_FILES``, which find them in the state.
+
+    Empty for a request without a body.
+    """
+    request.state.files = ()
+    if request.method != "POST":
+        return {}
+    files = request.scope["route"].path in WITH_FILES
+    try:
+        form = await request.form(
+            max_files=MOST_FILES if files else 0,
+            max_fields=MOST_FILE_FIELDS if files else MOST_FIELDS,
+            max_part_size=LARGEST_FIELD_BYTES,
+        )
+        if files:
+            sent = [file for _, file in form.multi_items() if not isinstance(file, str)]
+            # A field of files that was left empty is sent as a file without a name and without a byte.
+            named = [file for file in sent if file.filename or file.size]
+            request.state.files = tuple([(file.filename or "", await file.read()) for file in named])
+            await form.close()
+    except (HTTPException, ValueError):
+        raise RequestError(400, "bad_form") from None
+    return {name: value for name, value in form.items() if isinstance(value, str)}
+
+
+def guard(request: Request, fields: Annotated[Fields, Depends(form_fields)]) -> None:
+    """Let a request through, or raise: runs before every route of the app."""
     if request.method == "POST":
-        _check_token(request, plane, path, fields, session)
+        _check_token(request, fields)
 
 
 def refuse(request: Request, session: Session | None) -> None:
@@ -187,12 +226,14 @@ def _here(request: Request) -> str:
     return request.url.path + (f"?{query}" if query else "")
 
 
-def _check_token(request: Request, plane: Plane, path: str, fields: Fields, session: Session | None) -> None:
-    if path == "/login":
+def _check_token(request: Request, fields: Fields) -> None:
+    plane: Plane = request.app.state.plane
+    session: Session | None = request.state.session
+    if request.scope["route"].path == "/login":
         expected = request.cookies.get(cookie_name(plane.settings, "emr_form"), "")
     else:
         expected = session.csrf if session else ""
-    given = fields.get("csrf", "")
+    given = fields.get("csrf", "") or request.headers.get(CSRF_HEADER, "")
     if not expected or not hmac.compare_digest(expected.encode(), given.encode()):
         raise RequestError(403, "bad_token")
 

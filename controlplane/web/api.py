@@ -1,4 +1,7 @@
-"""The API under /api/v1: the same nouns as the pages, as JSON. Read only; it refuses what the pages refuse."""
+"""The API under /api/v1: the same nouns as the pages, as JSON. It refuses what the pages refuse.
+
+It writes one thing: a person's word with its documents, by the same way as the form.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,25 @@ from fastapi import FastAPI, Query, Request, Response
 
 from controlplane.bootstrap import Plane
 from controlplane.domain.chain import GENESIS
+from controlplane.domain.compare import Difference
+from controlplane.domain.duties import Due
 from controlplane.domain.explain import Explanation
-from controlplane.domain.model import Check, Finding, Observation, Words
+from controlplane.domain.leveling import Determination
+from controlplane.domain.model import Check, Declared, Finding, Observation, Scorecard, Words
 from controlplane.domain.overview import Overview, RoundView
 from controlplane.web import access, pages, queries
 from controlplane.web.errors import RequestError
+from controlplane.web.pages import law as law_page
+from controlplane.web.pages import moving, saying
+from controlplane.web.pages.face import Form
+from controlplane.web.words import Tongue
 
 T = TypeVar("T")
 AsOf = Annotated[str | None, Query(description="A past day, for example 2026-11-22: the hospital as it stood then.")]
+UnderLaw = Annotated[
+    str | None,
+    Query(description="A day whose laws are asked for, for example 2025-08-15: the frame of the plan of 2025."),
+]
 PageNumber = Annotated[str | None, Query(description=f"Counted from 1; {queries.PER_PAGE} entries each.")]
 
 
@@ -110,6 +124,25 @@ class Chain:
     broken_why: str | None
 
 
+@dataclass(frozen=True)
+class Me:
+    """The person of the session."""
+
+    account: str
+    role: str
+    csrf: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A word that was kept, with its link of the chain."""
+
+    criteria: tuple[str, ...]
+    kind: str
+    link: int
+    seal: str
+
+
 def _plane(request: Request) -> Plane:
     plane: Plane = request.app.state.plane
     return plane
@@ -117,6 +150,10 @@ def _plane(request: Request) -> Plane:
 
 def _day(request: Request, as_of: str | None) -> date | None:
     return queries.day_asked(as_of, queries.today_of(_plane(request)))
+
+
+def _tongue(request: Request) -> Tongue:
+    return pages.face_of(request).tongue
 
 
 def _many(items: list[T], page: str | None) -> Many[T]:
@@ -128,10 +165,50 @@ def _many(items: list[T], page: str | None) -> Many[T]:
 
 
 def overview(
-    request: Request, as_of: AsOf = None, blockers: Annotated[int, Query(ge=0, le=500)] = 3
+    request: Request, as_of: AsOf = None, law: UnderLaw = None, blockers: Annotated[int, Query(ge=0, le=500)] = 3
 ) -> Answer[Overview]:
     """Levels, gaps, days left, blockers and trend."""
-    return Answer(_plane(request).overview(_day(request, as_of), blockers))
+    return Answer(_plane(request).overview(_day(request, as_of), blockers, queries.law_asked(law)))
+
+
+def session(request: Request) -> Answer[Me]:
+    """Who is logged in, and the token that a program sends back with a POST, in the header X-CSRF-Token."""
+    mine = request.state.session
+    return Answer(Me(mine.account.name, mine.account.role, mine.csrf))
+
+
+def score(request: Request, as_of: AsOf = None, law: UnderLaw = None) -> Answer[Scorecard]:
+    """The scorecard: every criterion, every group with its pair of levels, overall levels."""
+    return Answer(_plane(request).judgement(_day(request, as_of), queries.law_asked(law)).card)
+
+
+def difference(
+    request: Request,
+    before: Annotated[str, Query(alias="from", description="A day or a round; nothing: yesterday.")] = "",
+    after: Annotated[str, Query(alias="to", description="A later one; nothing: now, or the newest round.")] = "",
+) -> Answer[Difference]:
+    """Which levels, criteria and findings moved, and because of what."""
+    plane = _plane(request)
+    return Answer(moving.between(plane, moving.ends_of(plane, before, after)))
+
+
+def duties(request: Request, level: str = "") -> Answer[list[Due]]:
+    """Duties by date with the days that are left, the soonest first."""
+    return Answer(list(law_page.dues_of(_plane(request), level)))
+
+
+def level(request: Request) -> Answer[Determination]:
+    """The security level by the answers in the query: the names of its parameters are those of the questions."""
+    return Answer(law_page.determination_of(_plane(request), request.query_params))
+
+
+def declare_word(request: Request, form: Form) -> Answer[Kept]:
+    """Keep somebody's word about criteria with its documents, as the form of the page does."""
+    try:
+        word, link = saying.say(request, _tongue(request), form)
+    except saying.FormError as error:
+        raise RequestError(400, "bad_word", why=error.sentence) from None
+    return Answer(Kept(word.criteria, str(word.kind), link.seq, link.seal))
 
 
 def criteria(
@@ -144,10 +221,11 @@ def criteria(
     q: str = "",
     page: PageNumber = None,
     as_of: AsOf = None,
+    law: UnderLaw = None,
 ) -> Many[CriterionLine]:
     """Every criterion with its word and reason; the filters are those of the page."""
     asked = {"framework": framework, "group": group, "verdict": verdict, "standing": standing, "level": level, "q": q}
-    rows = queries.criterion_rows(_plane(request).judgement(_day(request, as_of)))
+    rows = queries.criterion_rows(_plane(request).judgement(_day(request, as_of), queries.law_asked(law)))
     return _many([_line(row) for row in queries.filter_rows(rows, asked)], page)
 
 
@@ -169,10 +247,10 @@ def _line(row: queries.CriterionRow) -> CriterionLine:
     )
 
 
-def criterion(request: Request, criterion: str, as_of: AsOf = None) -> Answer[Explanation]:
-    """A criterion down to its observations and the digests of their bytes."""
+def criterion(request: Request, criterion: str, as_of: AsOf = None, law: UnderLaw = None) -> Answer[Explanation]:
+    """A criterion down to its observations, the words people gave, and the digests of their bytes."""
     try:
-        return Answer(_plane(request).explain(criterion, _day(request, as_of)))
+        return Answer(_plane(request).explain(criterion, _day(request, as_of), queries.law_asked(law)))
     except KeyError:
         raise RequestError(404, "no_criterion", criterion=criterion[:80]) from None
 
@@ -256,6 +334,11 @@ API = (
     ("/overview", overview, "Levels, gaps, deadlines, blockers"),
     ("/criteria", criteria, "Criteria with their verdicts"),
     ("/criteria/{criterion}", criterion, "A criterion explained down to the bytes"),
+    ("/session", session, "Who is logged in"),
+    ("/score", score, "The scorecard"),
+    ("/difference", difference, "What moved between two days or rounds, and why"),
+    ("/duties", duties, "Duties with the days that are left"),
+    ("/level", level, "The security level by given answers"),
     ("/checks", checks, "Checks"),
     ("/assets", assets, "Assets with their newest looks"),
     ("/assets/{name}", asset, "An asset with observations and findings"),
@@ -266,6 +349,29 @@ API = (
     ("/chain", chain, "Head and state of the chain of evidence"),
     ("/raw/{sha256}", raw, "The bytes under a digest"),
 )
+
+
+FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["criterion", "kind", "by", "statement"],
+                    "properties": {
+                        **{name: {"type": "string"} for name in ("criterion", "also", "by", "statement", "number")},
+                        **{name: {"type": "string", "format": "date"} for name in saying.DAYS},
+                        "signer": {"type": "string"},
+                        "count": {"type": "integer", "minimum": 0},
+                        "kind": {"type": "string", "enum": [str(kind) for kind in Declared]},
+                        "document": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                    },
+                }
+            }
+        },
+    }
+}
 
 
 def mount(app: FastAPI) -> None:
@@ -285,4 +391,15 @@ def mount(app: FastAPI) -> None:
             responses=failures | (missing if "{" in path else {}) | (BYTES if endpoint is raw else {}),
             operation_id=endpoint.__name__.strip("_"),
         )
+    app.add_api_route(
+        f"{access.API}/declarations",
+        declare_word,
+        methods=["POST"],
+        status_code=201,
+        summary="Keep a person's word with its documents",
+        tags=["emr"],
+        responses=failures | {413: {"model": Failure, "description": "Too large"}},
+        operation_id="declare",
+        openapi_extra=FORM,
+    )
     app.add_api_route(f"{access.API}/openapi.json", openapi, methods=["GET"], include_in_schema=False)

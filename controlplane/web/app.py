@@ -20,7 +20,7 @@ from controlplane.web.words import Tongue
 
 log = logging.getLogger(__name__)
 
-LARGEST_BODY_BYTES = 64 * 1024
+LARGEST_BODY_BYTES = 64 * 1024  # beside the files of the two forms that may bring some
 LONGEST_QUERY_BYTES = 4096
 CODES = {404: "not_found", 405: "wrong_method", 400: "bad_request", 413: "too_large"}
 
@@ -43,7 +43,7 @@ def make_app(plane: Plane) -> FastAPI:
     app = FastAPI(
         title="EMR readiness control plane",
         version=__version__,
-        description="What was measured, what it means, and the proof of it. Read only; log in on the page first.",
+        description="What was measured, what it means, and the proof of it. Log in on the page first.",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -128,8 +128,9 @@ class Shell:
             await send(message)
 
         try:
-            _limit(request)
-            await self.app(scope, _counted(receive), send_with_headers)
+            most = _most_bytes(request)
+            _limit(request, most)
+            await self.app(scope, _counted(receive, most), send_with_headers)
         except RequestError as error:
             await answer(request, error)(scope, receive, send_with_headers)
         except Exception:
@@ -145,15 +146,29 @@ def _dress(headers: MutableHeaders) -> None:
     headers.setdefault("Cache-Control", "no-store")
 
 
-def _limit(request: Request) -> None:
+def _most_bytes(request: Request) -> int:
+    """How large a body may be: only a form with files, of somebody who has a cookie at all, may be larger."""
+    files = request.method == "POST" and request.url.path in access.WITH_FILES
+    plane: Plane = request.scope["app"].state.plane
+    with_cookie = access.cookie_name(plane.settings) in request.cookies
+    return LARGEST_BODY_BYTES + (plane.settings.largest_upload_mb << 20 if files and with_cookie else 0)
+
+
+def _limit(request: Request, most: int) -> None:
     if len(request.scope.get("query_string", b"")) > LONGEST_QUERY_BYTES:
         raise RequestError(414, "long_query")
     length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > LARGEST_BODY_BYTES:
-        raise RequestError(413, "too_large")
+    if not length.isdigit() or int(length) > most:
+        raise _too_large(most)
 
 
-def _counted(receive: Receive) -> Receive:
+def _too_large(most: int) -> RequestError:
+    if most > LARGEST_BODY_BYTES:
+        return RequestError(413, "upload_too_large", most=most >> 20)
+    return RequestError(413, "too_large")
+
+
+def _counted(receive: Receive, most: int) -> Receive:
     """A body without a length is counted as it comes."""
     seen = 0
 
@@ -161,8 +176,8 @@ def _counted(receive: Receive) -> Receive:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        if seen > LARGEST_BODY_BYTES:
-            raise RequestError(413, "too_large")
+        if seen > most:
+            raise _too_large(most)
         return message
 
     return counted

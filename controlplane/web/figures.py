@@ -46,6 +46,11 @@ def bar(counts: Mapping[str, int]) -> list[Segment]:
     return segments
 
 
+def is_share(view: GroupView) -> bool:
+    """Whether the law knows no levels for the group: so many items of so many."""
+    return view.score.reason.code == "share"
+
+
 @dataclass(frozen=True)
 class Rung:
     """One level of a ladder: proven, possible or missing; and whether it is the target."""

@@ -14,8 +14,9 @@ from prometheus_client.registry import Collector
 
 from controlplane import __version__
 from controlplane.bootstrap import Plane
-from controlplane.domain.model import Outcome, Verdict
+from controlplane.domain.model import Outcome, Proof, Verdict
 from controlplane.domain.overview import Overview
+from controlplane.web import queries
 
 EVERY_RUN = 1_000_000
 
@@ -51,11 +52,39 @@ class PlaneCollector(Collector):
         screen = self.plane.overview()
         yield from _levels(screen)
         yield from _criteria(screen)
+        yield from _proofs(screen)
+        yield from self._judged()
         yield from self._deadlines(screen)
         yield from self._record(screen)
         yield from self._probes()
         yield from self._runs()
         yield from self._build()
+
+    def _judged(self) -> Iterator[Metric]:
+        """Standings of the texts, and overall levels: 0 is below the lowest."""
+        judgement = self.plane.judgement()
+        standing = GaugeMetricFamily(
+            "emr_readiness_criteria_standing",
+            "Criteria by how far their text can be relied on.",
+            labels=["framework", "group", "standing"],
+        )
+        for (framework, group), counts in queries.standings(judgement).items():
+            for word, count in counts.items():
+                standing.add_metric([framework, group, word], count)
+        yield standing
+        proven = GaugeMetricFamily(
+            "emr_readiness_overall_level", "Overall level proven, where it can be determined.", labels=["framework"]
+        )
+        possible = GaugeMetricFamily(
+            "emr_readiness_overall_level_possible", "Overall level within reach.", labels=["framework"]
+        )
+        for score in judgement.card.overall:
+            rows = list(dict.fromkeys(cell.overall for cell in judgement.catalog.frameworks[score.framework].annex))
+            rungs = {level: index for index, level in enumerate(rows, start=1)}
+            if score.determinable:
+                proven.add_metric([score.framework], rungs.get(score.proven or "", 0))
+            possible.add_metric([score.framework], rungs.get(score.possible or "", 0))
+        yield from (proven, possible)
 
     def _deadlines(self, screen: Overview) -> Iterator[Metric]:
         deadline = GaugeMetricFamily(
@@ -176,10 +205,33 @@ def _criteria(screen: Overview) -> Iterator[Metric]:
         scored[view.framework] += view.score.total
     ratio = GaugeMetricFamily(
         "emr_readiness_criteria_automated_ratio",
-        "Part of the scored criteria with a check.",
+        "Part of the scored criteria that checks alone can prove.",
         labels=["framework"],
     )
     for framework, total in sorted(scored.items()):
         if total:
             ratio.add_metric([framework], automated[framework] / total)
     yield from (criteria, drafts, ratio)
+
+
+def _proofs(screen: Overview) -> Iterator[Metric]:
+    """What met criteria rest on, and where a word stands against a measurement."""
+    labels = ["framework", "group"]
+    proofs = GaugeMetricFamily(
+        "emr_readiness_criteria_met", "Scored criteria that are met, by what proves them.", labels=[*labels, "proof"]
+    )
+    contradicted = GaugeMetricFamily(
+        "emr_readiness_criteria_contradicted", "Criteria declared met and measured otherwise.", labels=labels
+    )
+    judged = GaugeMetricFamily(
+        "emr_readiness_criteria_judged", "Scored criteria that a check judges, alone or in part.", labels=labels
+    )
+    total = GaugeMetricFamily("emr_readiness_criteria_scored", "Scored criteria.", labels=labels)
+    for view in screen.groups:
+        key = [view.framework, view.group]
+        for proof in (Proof.MEASURED, Proof.MIXED, Proof.DECLARED):
+            proofs.add_metric([*key, str(proof)], view.score.proofs.get(str(proof), 0))
+        contradicted.add_metric(key, view.score.contradicted)
+        judged.add_metric(key, view.score.judged)
+        total.add_metric(key, view.score.total)
+    yield from (proofs, contradicted, judged, total)

@@ -13,23 +13,26 @@ from controlplane.domain.compare import Difference
 from controlplane.domain.explain import FindingProof
 from controlplane.domain.model import (
     Asset,
+    Catalog,
     Criterion,
     CriterionScore,
     Finding,
     Framework,
     Group,
     Observation,
+    Proof,
     Reason,
     Standing,
     Verdict,
 )
-from controlplane.domain.overview import RoundView
+from controlplane.domain.overview import GroupView, RoundView, group_views
 from controlplane.store.vault import VaultError
 from controlplane.web.errors import RequestError
 
 PER_PAGE = 50
 LONGEST_SEARCH = 200
 FIRST_DAY = date(2000, 1, 1)
+LAST_DAY = date(2099, 12, 31)
 ROUND_ID = re.compile(r"[0-9A-Za-z._-]{1,64}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 CHUNK = 100
@@ -54,6 +57,11 @@ def day_asked(text: str | None, today: date) -> date | None:
     if not FIRST_DAY <= day <= today:
         raise RequestError(400, "day_out_of_range", text=text)
     return day
+
+
+def law_asked(text: str | None) -> date | None:
+    """The day of ``?law=``: whose frameworks are asked for. It may lie ahead. Raises ``RequestError``."""
+    return day_asked(text, LAST_DAY)
 
 
 def today_of(plane: Plane) -> date:
@@ -91,6 +99,61 @@ class CriterionRow:
     group: Group
     criterion: Criterion
     score: CriterionScore
+
+
+def standings(judgement: Judgement) -> Mapping[tuple[str, str], Mapping[str, int]]:
+    """(framework, group) -> standing -> criteria, of what is in force; every standing is named, also with nothing."""
+    asked = {(g.framework, g.group) for g in judgement.card.groups if g.reason.code != "group_out_of_force"}
+    counts = {key: dict.fromkeys(map(str, Standing), 0) for key in sorted(asked)}
+    for criterion in judgement.catalog.criteria.values():
+        if (criterion.framework, criterion.group) in asked:
+            counts[criterion.framework, criterion.group][str(criterion.standing)] += 1
+    return counts
+
+
+def sum_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Counts of the same words put together."""
+    total: dict[str, int] = {}
+    for part in counts:
+        for word, count in part.items():
+            total[word] = total.get(word, 0) + count
+    return total
+
+
+def proofs(groups: Iterable[GroupView]) -> Mapping[str, int]:
+    """proof -> scored criteria that are met by it."""
+    none = dict.fromkeys((str(Proof.MEASURED), str(Proof.MIXED), str(Proof.DECLARED)), 0)
+    return sum_up([none, *(view.score.proofs for view in groups)])
+
+
+def notes(judgement: Judgement) -> Mapping[tuple[str, str], str]:
+    """(framework, group) -> what is missing of the official text, English."""
+    return {(f.id, g.id): g.note for f in judgement.catalog.frameworks.values() for g in f.groups}
+
+
+def share_items(judgement: Judgement) -> Mapping[tuple[str, str], Sequence[CriterionRow]]:
+    """(framework, group) -> its scored items, for what the law gives no levels to."""
+    shares = {(g.framework, g.group) for g in judgement.card.groups if g.reason.code == "share"}
+    items: dict[tuple[str, str], list[CriterionRow]] = {key: [] for key in shares}
+    for row in criterion_rows(judgement):
+        key = (row.framework.id, row.group.id)
+        if key in shares and row.criterion.scored:
+            items[key].append(row)
+    return items
+
+
+def group_summary(plane: Plane, judgement: Judgement, framework: str, group: str) -> Sequence[GroupView]:
+    """The ladders of the framework or the group that a list was narrowed to; none where it was not."""
+    if not framework and not group:
+        return ()
+    views = group_views(judgement.catalog, judgement.card, plane.campaign)
+    return [v for v in views if framework in ("", v.framework) and group in ("", v.group)]
+
+
+def able(criterion: Criterion, catalog: Catalog) -> tuple[Sequence[str], Sequence[str]]:
+    """(checks that prove it together, checks that only can show it not met)."""
+    serving = [c for c in criterion.checks if criterion.id in catalog.checks[c].serves]
+    return serving, [c for c in criterion.checks if c not in serving]
 
 
 FILTERS = ("framework", "group", "verdict", "standing", "level", "q")
@@ -297,6 +360,17 @@ def _round_before(plane: Plane, view: RoundView) -> RoundView | None:
     return None
 
 
+def done_round(plane: Plane, round_id: str) -> RoundView:
+    """A round that was ended. Raises ``RequestError`` for one that is not there or was interrupted."""
+    try:
+        view = plane.archive.round(round_id) if ROUND_ID.fullmatch(round_id) else None
+    except KeyError:
+        view = None
+    if view is None or view.state != "done":
+        raise RequestError(404, "no_round", round=round_id[:80])
+    return view
+
+
 # ------------------------------------------------------------------------------------------------- the rest
 
 
@@ -366,6 +440,21 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()
+
+
+BEGINNINGS = {b"%PDF-": "pdf", b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpg"}
+
+
+def ending(data: bytes) -> str:
+    """The ending of a file's name by its first bytes, for the kinds of documents that are let in; else ``txt``."""
+    for beginning, name in BEGINNINGS.items():
+        if data.startswith(beginning):
+            return name
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    if data.startswith(b"PK\x03\x04"):
+        return "docx" if b"word/document.xml" in data else "xlsx" if b"xl/workbook.xml" in data else "zip"
+    return "txt"
 
 
 def raw_of(plane: Plane, sha256: str) -> bytes:

@@ -12,10 +12,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from controlplane import texts
-from controlplane.domain.model import Asset, Check, Reason, Words
+from controlplane.domain.compare import Cause
+from controlplane.domain.model import DECLARED, Asset, Check, Framework, Reason, Words
 
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 LONGEST_VALUE = 400
+ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,40 @@ class Tongue:
 
     def reason(self, reason: Reason) -> str:
         """Why, in one sentence that begins with a capital."""
-        text = texts.reason(self.say, reason.code, reason.figures)
+        text = self._why(reason)
         return text[:1].upper() + text[1:]
+
+    def what_if(self, reason: Reason) -> str:
+        """Something assumed, found or refused about what was imagined."""
+        return self._coded(("whatif", "declare"), reason)
+
+    def forecast(self, reason: Reason) -> str:
+        """Why a date is so, or why there is none."""
+        return self._coded(("forecast",), reason)
+
+    def _coded(self, sections: tuple[str, ...], reason: Reason) -> str:
+        """The sentence under the first section that has the code; a code without one is shown with its figures."""
+        figures = self._with_days(reason.figures)
+        if "kind" in figures:
+            figures["kind"] = self.known("declared_kind", str(figures["kind"]))
+        key = next((f"{name}.{reason.code}" for name in sections if texts.has(f"{name}.{reason.code}")), None)
+        if key is None:
+            return f"{reason.code} {self.short(figures)}" if figures else reason.code
+        return self.say(key, **figures)
+
+    def overall(self, reason: Reason, framework: Framework) -> str:
+        """Why an overall level is so, with the groups named by their titles."""
+        titles = {group.id: self.words(group.title) for group in framework.groups}
+        named = [titles.get(id_, id_) for id_ in str(reason.figures.get("groups", "–")).split(", ")]
+        return self.reason(Reason(reason.code, {**reason.figures, "groups": ", ".join(named)}))
+
+    def _why(self, reason: Reason) -> str:
+        """The sentence with its days as people write them."""
+        return texts.reason(self.say, reason.code, self._with_days(reason.figures))
+
+    def _with_days(self, figures: Mapping[str, Any]) -> dict[str, Any]:
+        days = {k: self.iso(v) for k, v in figures.items() if isinstance(v, str) and ISO_DAY.fullmatch(v)}
+        return {**figures, **days}
 
     def because(self, reason: Reason, checks: Mapping[str, Check], assets: Mapping[str, Asset]) -> str:
         """Why a criterion has its word, with the check and the asset named as people know them."""
@@ -60,6 +94,23 @@ class Tongue:
             of=reason.figures.get("of"),
             asset=self.words(asset.title),
             check=self.words(check.title),
+        )
+
+    def declare(self, reason: Reason) -> str:
+        """Why a person's word cannot be kept."""
+        key = f"declare.{reason.code}"
+        return self.say(key, **reason.figures) if texts.has(key) else self.w("error.other")
+
+    def cause(self, cause: Cause, checks: Mapping[str, Check], assets: Mapping[str, Asset]) -> str:
+        """Why a criterion moved, with the check and the asset named as people know them."""
+        reason, check, asset = cause.after or cause.before, checks.get(cause.check), assets.get(cause.asset)
+        return self.say(
+            f"cause.{cause.kind}",
+            check=f"“{self.words(check.title)}”" if check else cause.check.removeprefix(DECLARED),
+            asset=self.words(asset.title) if asset else cause.asset or "–",
+            run=cause.run,
+            link=-(cause.observation_after or cause.observation_before or 0),
+            why=self._why(reason) if reason else "–",
         )
 
     def known(self, prefix: str, code: str) -> str:
@@ -82,8 +133,11 @@ class Tongue:
         return f"{day.day} {MONTHS[day.month - 1]} {day.year}" if self.lang == "en" else day.strftime("%d/%m/%Y")
 
     def iso(self, text: str) -> str:
-        """A day that the record keeps as text."""
-        return self.day(date.fromisoformat(text))
+        """A day that the record keeps as text; what is no day stays as it is."""
+        try:
+            return self.day(date.fromisoformat(text))
+        except ValueError:
+            return text
 
     def time(self, at: datetime | None) -> str:
         """The time and the day in the hospital's zone."""

@@ -49,7 +49,7 @@ DOORS = {
     "cryptography": ("store/bundle.py", "store/verify.py", "collect/service_tls.py"),
     "docx": ("reports/",),
     "fastapi": ("web/",),
-    "jinja2": ("web/pages.py", "reports/"),
+    "jinja2": ("web/pages/face.py", "reports/"),
     "openpyxl": ("sheets/",),
     "paramiko": ("collect/ssh.py",),
     "prometheus_client": ("web/metrics.py",),

@@ -19,6 +19,7 @@ import pytest
 from controlplane import texts
 from controlplane.bootstrap import init_store
 from controlplane.settings import Settings
+from tests.unit.test_intake import a_pdf
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
 Browser, Page = sync_api.Browser, sync_api.Page
@@ -33,6 +34,12 @@ PASSWORD = "mot cau dai de nho cho trinh duyet"
 PAGES = (
     "/",
     "/criteria",
+    "/criteria?framework=tt54-2017",
+    "/?law=2025-08-15",
+    "/difference",
+    "/declare?criterion=nd331.approval",
+    "/plan?item_1=ups&quantity_1=1&price_1=1000000&goal=tt13-2025/emr",
+    "/law?internal=yes&online=yes&noticed=2026-11-26T07:30&serious=1",
     "/assets",
     "/assets/controlplane-01",
     "/rounds",
@@ -151,10 +158,12 @@ def test_no_page_scrolls_sideways(browser: Any, state: Any, base: str, tmp_path:
     # A request that the next page cut off (the icon's, as a rule) has not failed.
     page.on("requestfailed", lambda r: broken.append(r.url) if r.failure != "net::ERR_ABORTED" else None)
     for path in (*PAGES, *_found(page, base)):
-        answer = page.goto(f"{base}{path}?lang={lang}")
+        answer = page.goto(f"{base}{path}{'&' if '?' in path else '?'}lang={lang}")
         assert answer.status == 200, path
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-        page.screenshot(path=tmp_path / f"{path.replace('/', '_')}.png", full_page=True)
+        page.screenshot(path=tmp_path / f"{re.sub(r'[^a-z0-9]+', '_', path.lower())[:60]}.png", full_page=True)
+        page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path} with everything open"
     assert broken == []  # no blocked style, no missing file
     page.context.close()
 
@@ -211,8 +220,10 @@ def test_the_navigation_is_reached_by_keyboard_and_the_skip_link_comes_first(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_has_contrast(browser: Any, state: Any, base: str, scheme: str) -> None:
     page = open_page(browser, state, color_scheme=scheme)
-    for path in ("/", "/criteria", "/evidence", "/assets/controlplane-01"):
+    new = [path for path in PAGES if "?" in path or path in ("/difference",)]
+    for path in ("/", "/criteria", "/evidence", "/assets/controlplane-01", *new):
         page.goto(base + path)
+        page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
         weak = page.evaluate(CONTRAST)
         assert weak == [], (path, weak[:5])
     page.context.close()
@@ -270,6 +281,48 @@ def test_the_bundle_is_taken_home_through_the_form(browser: Any, state: Any, bas
         page.click("text=" + texts.say("vi", "web.evidence.button"))
     assert download.value.suggested_filename.endswith(".zip")
     assert Path(download.value.path()).read_bytes()[:2] == b"PK"
+    page.context.close()
+
+
+def test_a_document_is_declared_through_the_form_and_seen_on_its_criterion(
+    browser: Any, state: Any, base: str, tmp_path: Path
+) -> None:
+    paper = tmp_path / "quyết định.pdf"
+    paper.write_bytes(a_pdf())
+    page = open_page(browser, state, 390, 844, java_script_enabled=False)
+    page.goto(f"{base}/criteria/nd331.approval")
+    page.click("text=" + texts.say("vi", "web.declare.button"))
+    page.fill("[name=statement]", "Đã phê duyệt cấp độ")
+    page.fill("[name=by]", "Phòng Hành chính - Tổng hợp")
+    page.set_input_files("[name=document]", paper)
+    page.fill("[name=issued_on]", "2026-09-01")
+    page.click("main button")
+    alert = page.inner_text("[role=alert]")
+    assert alert == texts.say("vi", "declare.document_incomplete")
+    assert page.input_value("[name=statement]") == "Đã phê duyệt cấp độ"
+    page.fill("[name=signer]", "Giám đốc")
+    page.set_input_files("[name=document]", paper)
+    page.click("main button")
+    page.click("text=" + texts.say("vi", "web.declare.see"))
+    shown = page.inner_text("main")
+    for part in ("Đã phê duyệt cấp độ", "quyết định.pdf", "Giám đốc", texts.say("vi", "verdict.met")):
+        assert part in shown
+    page.context.close()
+
+
+def test_every_field_has_a_name_for_who_cannot_see(browser: Any, state: Any, base: str) -> None:
+    page = open_page(browser, state)
+    for path in PAGES:
+        page.goto(base + path)
+        nameless = page.eval_on_selector_all(
+            "main input:not([type=hidden]), main select, main textarea",
+            "fields => fields.filter(f => !f.labels.length && !f.ariaLabel).map(f => f.outerHTML)",
+        )
+        assert nameless == [], path
+        levels = page.eval_on_selector_all("main h1, main h2, main h3, main h4", "all => all.map(h => +h.tagName[1])")
+        steps = [b - a for a, b in zip(levels, levels[1:], strict=False)]
+        assert levels[0] == 1, path
+        assert all(step <= 1 for step in steps), (path, levels)
     page.context.close()
 
 

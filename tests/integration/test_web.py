@@ -35,6 +35,8 @@ from controlplane.settings import Settings
 from controlplane.store.accounts import ROLES, Accounts
 from controlplane.web.access import ANONYMOUS, API, LOOPBACK, TABLE
 from controlplane.web.app import LARGEST_BODY_BYTES, SECURITY_HEADERS, make_app
+from controlplane.web.pages.saying import DAYS
+from controlplane.web.queries import PER_PAGE
 from tests.unit.test_intake import a_pdf
 
 with warnings.catch_warnings():
@@ -397,6 +399,30 @@ BAD = (
     ("/?as_of=2999-01-01", 400),
     ("/?as_of=0001-01-01", 400),
     ("/?as_of=20261122", 400),
+    ("/?law=yesterday", 400),
+    ("/?law=2100-01-01", 400),
+    ("/?law=1999-12-31", 400),
+    ("/criteria?law=<script>", 400),
+    ("/declare?criterion=not.there", 404),
+    ("/declare?criterion=<script>", 404),
+    ("/difference?from=not-there", 404),
+    ("/difference?from=2026-01-01&to=not-there", 400),
+    ("/difference?to=2026-01-01", 400),
+    ("/difference?from=2026-02-30", 400),
+    ("/difference?from=2999-01-01", 400),
+    ("/difference?from=2026-02-02&to=2026-02-01", 400),
+    ("/difference?from=..%2f..%2fx&to=%00", 404),
+    ("/difference?page=0", 400),
+    ("/law?internal=maybe", 400),
+    ("/law?sensitive_subjects=-1", 400),
+    ("/law?sensitive_subjects=999999999", 400),
+    ("/law?sensitive_subjects=many", 400),
+    ("/law?risk_level=9", 400),
+    ("/law?level=9", 400),
+    ("/law?noticed=now", 400),
+    ("/law?noticed=2026-02-30T00:00", 400),
+    ("/law?noticed=2026-01-01T25:00", 400),
+    ("/law?noticed=2999-01-01T00:00", 400),
     ("/assets?kind=toaster", 400),
     ("/assets/not-there", 404),
     ("/assets/..%2f..%2fetc%2fpasswd", 404),
@@ -438,6 +464,14 @@ def test_a_bad_request_gets_a_page_with_a_sentence(clients: Mapping[str, TestCli
         (f"{API}/overview?as_of=never", 400, "bad_date"),
         (f"{API}/overview?blockers=many", 400, "bad_field"),
         (f"{API}/overview?blockers=-1", 400, "bad_field"),
+        (f"{API}/score?law=never", 400, "bad_date"),
+        (f"{API}/score?as_of=2999-01-01", 400, "day_out_of_range"),
+        (f"{API}/difference?from=nothing", 404, "no_round"),
+        (f"{API}/difference?from=2026-01-01&to=nothing", 400, "bad_ends"),
+        (f"{API}/difference?from=2026-01-02&to=2026-01-01", 400, "ends_turned"),
+        (f"{API}/duties?level=9", 400, "bad_filter"),
+        (f"{API}/level?internal=perhaps", 400, "bad_field"),
+        (f"{API}/level?risk_level=7", 400, "bad_field"),
         (f"{API}/assets/nothing", 404, "no_asset"),
         (f"{API}/rounds/nothing", 404, "no_round"),
         (f"{API}/runs/nothing", 404, "no_run"),
@@ -603,7 +637,7 @@ def test_the_tongue_is_kept_in_a_cookie(app: FastAPI) -> None:
 
 def test_every_word_of_the_web_is_used_and_every_used_word_is_there() -> None:
     folder = HOME / "controlplane" / "web"
-    sources = [*folder.glob("*.py"), *folder.glob("templates/*.html")]
+    sources = [*folder.rglob("*.py"), *folder.glob("templates/*.html")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     named = re.findall(r"""\b(?:w|count|say)\(\s*[\"']((?:web\.)?[a-z_]+(?:\.[a-z_0-9]+)?)[\"'][,)]""", text)
     named += re.findall(r'"((?:days|web\.password)\.[a-z_]+)"', text)
@@ -613,6 +647,10 @@ def test_every_word_of_the_web_is_used_and_every_used_word_is_there() -> None:
     assert used - here == set()
     # These are put together from a code: a weekday, a verdict, an outcome of a task, the name of a page.
     made = ("weekday.", "standing.", "rung.", "state.", "mode.", "rule.", "ago.", "nav.", "rounds.sealed_", "error.")
+    made += ("kind.", "confidence.", "fined.", "declare.kind_", "declare.help_", "difference.kind_", "law.part_")
+    made += ("law.flag_", "law.answer_", "difference.round_", *(f"declare.{name}" for name in DAYS))
+    made += ("plan.state_", "plan.gained", "plan.lost", "plan.late", "plan.early")
+    made += ("plan.play_hours", "plan.document_hours", "plan.hour_price")
     dead = {key for key in here - used if not key.startswith(made) and not key.endswith(("_one", "_digest"))}
     assert dead == set()
 
@@ -884,11 +922,12 @@ def test_openapi_describes_every_route_of_the_api(clients: Mapping[str, TestClie
     described = set(document["paths"])
     assert described == {path for _, path in TABLE if path.startswith(API)} - {f"{API}/openapi.json"}
     for operations in document["paths"].values():
-        assert operations["get"]["summary"]
-        assert "200" in operations["get"]["responses"]
-        assert "400" in operations["get"]["responses"]
+        for method, operation in operations.items():
+            assert operation["summary"]
+            assert ("200" if method == "get" else "201") in operation["responses"]
+            assert "400" in operation["responses"]
     assert "Overview" in document["components"]["schemas"]
-    ids = [operation["get"]["operationId"] for operation in document["paths"].values()]
+    ids = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
     assert len(ids) == len(set(ids))
 
 
@@ -954,3 +993,472 @@ def test_a_persons_word_stands_on_the_criterions_page_as_text(
     assert "Phòng HC-TH" in page
     assert "qd.pdf" in page
     assert "<script>" not in page
+
+
+# ------------------------------------------------------------------------------------------- what people say
+
+
+PDF = a_pdf()
+SIGNED = {"kind": "document", "by": "Phòng HC-TH", "statement": "Đã ban hành"}
+SIGNED |= {"issued_on": "2026-09-01", "signer": "Giám đốc"}
+WORD = {"kind": "attestation", "by": "Tổ CNTT", "statement": "Đã làm", "expires_on": "2099-01-01"}
+DOCUMENT_ONLY, SOFTWARE = "nd331.approval", "tt13.1.1"
+
+
+def say(client: TestClient, form: Mapping[str, str], files: Any = None, **more: Any) -> Any:
+    """Send the form of a declaration with the token of its page."""
+    token = token_of(client.get("/declare").text)
+    sent = [("document", file) for file in files or [("", b"", "application/octet-stream")]]
+    return client.post("/declare", data={"csrf": token} | dict(form), files=sent, **more)
+
+
+def test_a_document_is_declared_shown_and_downloaded_as_a_file(app: FastAPI, plane: Plane) -> None:
+    client = client_of(app, "engineer")
+    also = "nd331.plan_7parts\nnd331.approval"
+    answer = say(client, SIGNED | {"criterion": DOCUMENT_ONLY, "also": also}, [("quyết định.pdf", PDF, "text/html")])
+    assert answer.status_code == 303, answer.text
+    assert answer.headers["location"].startswith(f"/declare?criterion={DOCUMENT_ONLY}&kept=")
+    assert texts.say("vi", "web.declare.see") in client.get(answer.headers["location"]).text
+    word = plane.archive.words_about("nd331.plan_7parts")[0]
+    assert (word.value["account"], word.value["by"]) == ("t-engineer", SIGNED["by"])
+    assert word.value["documents"][0]["name"] == "quyết định.pdf"
+    page = client_of(app, "auditor").get(f"/criteria/{DOCUMENT_ONLY}").text
+    for part in (SIGNED["statement"], "quyết định.pdf", "01/09/2026", "t-engineer", texts.say("vi", "verdict.met")):
+        assert part in page
+    told = client.get(f"{API}/criteria/{DOCUMENT_ONLY}").json()["data"]
+    assert told["score"]["proof"] == "declared"
+    assert told["words"][0]["value"]["statement"] == SIGNED["statement"]
+    sha = hashlib.sha256(PDF).hexdigest()
+    taken = client.get(f"/raw/{sha}/bytes")
+    assert taken.content == PDF
+    assert taken.headers["content-type"] == "application/octet-stream"
+    assert taken.headers["content-disposition"].endswith('.pdf"')
+    assert taken.headers["x-content-type-options"] == "nosniff"
+    assert texts.say("vi", "web.raw.binary") in client.get(f"/raw/{sha}").text
+    assert client_of(app, "director").get(f"/raw/{sha}/bytes").status_code == 403
+    withdrawn = {"criterion": DOCUMENT_ONLY, "kind": "withdrawn", "by": "Phòng HC-TH", "statement": "Ký lại"}
+    assert say(client, withdrawn).status_code == 303
+    assert plane.explain(DOCUMENT_ONLY).score.verdict is Verdict.UNKNOWN
+
+
+REFUSED = (
+    ({"criterion": ""}, "no_criterion"),
+    ({"criterion": "not.there"}, "unknown_criterion"),
+    ({"by": " "}, "empty"),
+    ({"statement": ""}, "empty"),
+    ({"criterion": DOCUMENT_ONLY}, "document_needed"),
+    ({"kind": "document"}, "document_incomplete"),
+    ({"kind": "other_value"}, "only_suggested"),
+    ({"kind": "not_applicable"}, "only_conditional"),
+    ({"expires_on": ""}, "no_end"),
+    ({"expires_on": "2020-01-01"}, "past"),
+    ({"issued_on": "2098-01-01"}, "issued_later"),
+    ({"effective_on": "2099-02-01"}, "ends_before_it_begins"),
+    ({"count": "-4"}, "bad_count"),
+    ({"count": "99999999"}, "bad_count"),
+    ({"kind": "gossip"}, "web.no_kind"),
+    ({"kind": ""}, "web.no_kind"),
+    ({"issued_on": "2026-02-30"}, "web.bad_day"),
+    ({"expires_on": "mai"}, "web.bad_day"),
+    ({"statement": "a" * 1001}, "web.too_long"),
+    ({"by": "a" * 201}, "web.too_long"),
+    ({"also": "\n".join(f"c{n}" for n in range(200))}, "web.too_many"),
+)
+
+
+@pytest.mark.parametrize(("change", "code"), REFUSED)
+def test_a_word_that_cannot_be_kept_gets_its_sentence_and_the_form_stays_filled(
+    clients: Mapping[str, TestClient], plane: Plane, change: dict[str, str], code: str
+) -> None:
+    before = plane.archive.head()
+    form = WORD | {"criterion": SOFTWARE, "number": "số riêng 77"} | change
+    answer = say(clients["director"], form)
+    assert answer.status_code == 400, answer.text
+    alert = re.search(r'role="alert" id="problem">.*?<span>([^<]+)</span>', answer.text)
+    assert alert
+    key = f"declare.{code}" if not code.startswith("web.") else f"web.declare.{code.removeprefix('web.')}"
+    fixed = re.split(r"\{\w+\}", texts.words("vi")[key])
+    assert all(html_of(part) in alert[1] for part in fixed), (alert[1], fixed)
+    assert "số riêng 77" in answer.text
+    assert plane.archive.head() == before
+
+
+def html_of(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("'", "&#39;").replace('"', "&#34;")
+
+
+def test_what_people_write_is_never_markup(app: FastAPI, plane: Plane) -> None:
+    client = client_of(app, "admin")
+    form = WORD | {"criterion": "tt13.1.3", "by": f"Tổ {CANARY}", "statement": CANARY, "signer": CANARY}
+    assert say(client, form, [(f"{CANARY.replace('/', '')}.pdf", PDF, "application/pdf")]).status_code == 303
+    again = say(client, form | {"kind": "gossip"})
+    pages = [again.text, client.get("/criteria/tt13.1.3").text, client.get("/difference").text]
+    for html in pages:
+        assert "<script" not in html
+        assert "&lt;script&gt;" in html
+    assert "<script" not in client.get(f"/declare?criterion={CANARY}").text
+
+
+def test_whoever_examines_or_only_looks_declares_nothing(clients: Mapping[str, TestClient], plane: Plane) -> None:
+    before = plane.archive.head()
+    for role in ("auditor", "department", ANONYMOUS):
+        client = clients[role]
+        token = token_of(client.get("/password" if role != ANONYMOUS else "/login").text)
+        files = {"document": ("a.pdf", PDF, "application/pdf")}
+        for path in ("/declare", f"{API}/declarations"):
+            answer = client.post(path, data={"csrf": token, "criterion": SOFTWARE} | WORD, files=files)
+            assert answer.status_code == (401 if role == ANONYMOUS else 403)
+            assert error_code(answer) in ("forbidden", "log_in")
+        if role != ANONYMOUS:
+            assert 'href="/declare' not in client.get(f"/criteria/{SOFTWARE}").text
+    assert plane.archive.head() == before
+
+
+@pytest.mark.parametrize("token", ["", "wrong", None])
+def test_a_declaration_without_its_token_is_not_kept(app: FastAPI, plane: Plane, token: str | None) -> None:
+    client, before = client_of(app, "engineer"), plane.archive.head()
+    form = {"criterion": SOFTWARE} | WORD | ({} if token is None else {"csrf": token})
+    for path in ("/declare", f"{API}/declarations"):
+        answer = client.post(path, data=form, files={"document": ("a.pdf", PDF, "application/pdf")})
+        assert (answer.status_code, error_code(answer)) == (403, "bad_token")
+    theirs = client_of(app, "engineer").get(f"{API}/session").json()["data"]["csrf"]
+    assert client.post(f"{API}/declarations", data=form, headers={"X-CSRF-Token": theirs}).status_code == 403
+    assert plane.archive.head() == before
+
+
+def test_a_program_declares_with_the_token_of_its_session(app: FastAPI, plane: Plane) -> None:
+    client = client_of(app, "engineer")
+    me = client.get(f"{API}/session").json()["data"]
+    assert (me["account"], me["role"]) == ("t-engineer", "engineer")
+    headers = {"X-CSRF-Token": me["csrf"]}
+    kept = client.post(f"{API}/declarations", data={"criterion": "tt13.1.2"} | WORD, headers=headers)
+    assert kept.status_code == 201
+    data = kept.json()["data"]
+    head = plane.archive.head()
+    assert head is not None
+    assert (data["link"], data["seal"], data["criteria"]) == (head.seq, head.seal, ["tt13.1.2"])
+    bad = client.post(f"{API}/declarations", data={"criterion": "x.y"} | WORD, headers=headers)
+    assert (bad.status_code, error_code(bad)) == (400, "bad_word")
+    assert "x.y" in bad.json()["error"]["message"]
+
+
+def test_files_that_are_too_large_or_too_many_are_refused(plane: Plane) -> None:
+    settings = plane.settings.model_copy(update={"largest_upload_mb": 1})
+    client = client_of(make_app(Plane(settings, plane.archive, plane.accounts, plane.clock)), "engineer")
+    before = plane.archive.head()
+    form = SIGNED | {"criterion": DOCUMENT_ONLY}
+    large = say(client, form, [("a.pdf", PDF + b"0" * (2 << 20), "application/pdf")])
+    assert large.status_code == 413
+    assert texts.say("vi", "web.error.upload_too_large", most=1) in large.text
+    token = token_of(client.get("/declare").text)
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    head = f'--x\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n{token}\r\n--x\r\n'.encode()
+    head += b'Content-Disposition: form-data; name="document"; filename="a.pdf"\r\n\r\n'
+
+    def pieces() -> Iterator[bytes]:
+        yield head
+        for _ in range(64):
+            yield b"a" * 65536
+
+    assert client.post("/declare", content=pieces(), headers=kind).status_code == 413
+    many = [(f"{n}.pdf", PDF, "application/pdf") for n in range(11)]
+    assert say(client, form, many).status_code == 400
+    assert say(client, form | {f"f{n}": "1" for n in range(30)}).status_code == 400
+    assert say(client, form | {"statement": "a" * 20_000}).status_code == 400
+    assert say(client, form, [("rong.pdf", b"", "application/pdf")]).status_code == 400
+    nobody = TestClient(client.app, base_url=HOST, follow_redirects=False)
+    assert nobody.post("/declare", content=b"a" * (LARGEST_BODY_BYTES + 1), headers=kind).status_code == 413
+    assert client.post("/logout", content=b"a" * (LARGEST_BODY_BYTES + 1), headers=kind).status_code == 413
+    assert plane.archive.head() == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data; boundary=x", b"--x\r\nbroken"),
+        ("multipart/form-data", b"no boundary"),
+        ("application/json", b"{}"),
+        ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\xff\xfe'),
+    ],
+)
+def test_a_declaration_that_is_no_form_gets_a_sentence(app: FastAPI, kind: str, body: bytes) -> None:
+    client = client_of(app, "engineer")
+    for path in ("/declare", "/law/filed", f"{API}/declarations"):
+        answer = client.post(path, content=body, headers={"content-type": kind})
+        assert answer.status_code in (400, 403)
+
+
+def test_a_word_against_a_measurement_is_flagged_wherever_it_counts(app: FastAPI, plane: Plane) -> None:
+    client, card = client_of(app, "engineer"), plane.judgement().card
+    bad = next(
+        s.id
+        for s in card.criteria
+        if s.verdict is Verdict.NOT_MET and plane.catalog.criteria[s.id].automatable != "document"
+    )
+    assert say(client, WORD | {"criterion": bad, "count": "3"}).status_code == 303
+    page = client.get(f"/criteria/{bad}").text
+    assert texts.say("vi", "web.explain.contradicted_top") in page
+    assert "khai 3" in page
+    assert texts.say("vi", "web.levels.contradicted_one") in client.get("/").text
+    group = plane.catalog.criteria[bad].group
+    assert texts.say("vi", "web.criteria.contradicted") in client.get(f"/criteria?group={group}&verdict=not_met").text
+    assert 'emr_readiness_criteria_contradicted{framework="tcvn14423-2026",group="system"} 1.0' in (
+        client.get("/metrics").text
+    )
+
+
+# --------------------------------------------------------------------------------------- levels and frames
+
+
+def test_everything_that_stands_beside_a_level_is_shown_apart_from_it(
+    clients: Mapping[str, TestClient], plane: Plane
+) -> None:
+    html, card = clients["director"].get("/").text, plane.judgement().card
+    standings = dict.fromkeys(("confirmed", "second_hand", "draft"), 0)
+    shown = {(g.framework, g.group) for g in card.groups if g.reason.code != "group_out_of_force"}
+    for criterion in plane.catalog.criteria.values():
+        if (criterion.framework, criterion.group) in shown:
+            standings[str(criterion.standing)] += 1
+    for word, count in standings.items():
+        assert f">{texts.say('vi', f'web.standing.{word}')}</span> <b>{count}</b>" in html
+    for group in card.groups:
+        if group.reason.code == "share":
+            met, of = group.reason.figures["count"], group.reason.figures["of"]
+            assert texts.say("vi", "web.levels.share", met=met, of=of) in html
+        elif group.total:
+            figures = {"automated": group.automated, "judged": group.judged, "total": group.total}
+            assert texts.say("vi", "web.levels.checks_of", **figures) in html
+    previews = sum(1 for group in card.groups if group.preview)
+    assert previews
+    assert html.count(texts.say("vi", "web.levels.preview_not")) == previews + len(card.overall)
+    assert html.count(texts.say("vi", "web.levels.cell_open")) == sum(
+        1 for cell in plane.catalog.frameworks["tt54-2017"].annex if not cell.seen
+    )
+
+
+def test_a_level_with_waivers_stands_beside_the_level(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = plane.judgement()
+
+    def lift(group: Any) -> Any:
+        if group.group != "lis":
+            return group
+        return replace(group, proven=None, with_waivers="advanced", counts={"met": 9, "waived": 1})
+
+    card = replace(judged.card, groups=tuple(lift(group) for group in judged.card.groups))
+    monkeypatch.setattr(plane, "judgement", lambda as_of=None, law=None: replace(judged, card=card))
+    html = client_of(make_app(plane), "director").get("/criteria?group=lis").text
+    now = re.search(r'class="l-now"><strong>([^<]+)<', html)
+    assert now
+    assert now[1] == "Dưới mức cơ bản"
+    assert re.search(f"{texts.say('vi', 'web.levels.waived')}</dt><dd>Mức nâng cao", html)
+    assert texts.say("vi", "web.levels.waived_not") in html
+
+
+def test_the_frame_of_the_plan_and_todays_both_answer(clients: Mapping[str, TestClient], plane: Plane) -> None:
+    client, day = clients["director"], "2025-08-15"
+    old, new = client.get(f"/?law={day}").text, client.get("/").text
+    assert texts.say("vi", "web.frame.banner", day="15/08/2025") in old
+    assert texts.say("vi", "web.frame.back") in old
+    assert "khung cũ" in old
+    assert "khung cũ" not in new
+    assert texts.say("vi", "web.frame.back") not in new
+    assert f"law={plane.campaign.starts_on}" in new
+    assert "law=2025-08-15" in re.findall(r'href="(/criteria\?[^"]+)"', old)[0]
+    assert "đã qua hạn" in old  # today's evidence: the days are counted from today
+    frame = client.get(f"{API}/score?law={day}").json()["data"]
+    today = client.get(f"{API}/score").json()["data"]
+    assert {g["framework"] for g in frame["groups"]} != {g["framework"] for g in today["groups"]}
+    assert client.get(f"{API}/overview?law={day}").json()["data"]["as_of"] == plane.today.isoformat()
+    page = client.get(f"/criteria/tcvn14423.sw.inventory?law={day}").text
+    assert texts.say("vi", "reason.framework_out_of_force")[1:] in page
+    both = client.get(f"/criteria?law={day}&as_of={day}").text
+    assert texts.say("vi", "web.as_of.back") in both
+    assert texts.say("vi", "web.frame.back") in both
+
+
+# ------------------------------------------------------------------------------------- what moved, and why
+
+
+def test_a_difference_names_its_causes_down_to_the_bytes(app: FastAPI, plane: Plane) -> None:
+    client = client_of(app, "engineer")
+    word = plane.declare(Word(("tt13.2.1",), Declared.ATTESTATION, "Tổ CNTT", "x", expires_on=date(2099, 1, 1)))
+    html = client.get("/difference").text
+    assert "/criteria/tt13.2.1" in html
+    assert f"mắt xích {word.seq}" in html
+    newest, first = plane.archive.rounds(2)
+    for query in (f"from={first.id}&to={newest.id}", f"from={first.id}"):
+        html = client.get(f"/difference?{query}").text
+        assert first.id in html
+        assert newest.id in html
+        data = client.get(f"{API}/difference?{query}").json()["data"]
+        assert set(data) >= {"levels", "criteria", "findings", "met_before", "met_after"}
+    told = client.get(f"{API}/difference?from=2026-01-01").json()["data"]["criteria"]
+    seen = next(m for m in told if m["criterion"] == "tt13.2.1")
+    assert seen["causes"][0]["kind"] == "word"
+    assert measured_links(client, plane) > 0
+
+
+def measured_links(client: TestClient, plane: Plane) -> int:
+    """How many causes on every part of the page of a difference lead to the bytes of a reply."""
+    pages = -(-len(plane.difference_of_days(date(2026, 1, 1)).criteria) // PER_PAGE)
+    html = "".join(client.get(f"/difference?from=2026-01-01&page={page + 1}").text for page in range(pages))
+    return len(re.findall(r'href="/raw/[0-9a-f]{64}"', html))
+
+
+# ------------------------------------------------------------------------------------------------- the law
+
+
+def test_the_level_is_determined_by_answers_that_stand_in_the_address(clients: Mapping[str, TestClient]) -> None:
+    client = clients["department"]
+    open_ = client.get("/law?internal=yes&nonpublic=yes&online=yes").text
+    assert "Cấp 2" in open_
+    assert texts.say("vi", "web.law.open") in open_
+    high = client.get("/law?internal=yes&nonpublic=yes&online=yes&sensitive_subjects=10000").text
+    assert re.search(r"<strong>Cấp 3</strong>", high)
+    assert texts.say("vi", "web.confidence.quoted") in high
+    data = client.get(f"{API}/level?internal=yes&online=yes&sensitive_subjects=10000").json()["data"]
+    assert data["level"] == "3"
+    assert client.get(f"{API}/level").json()["data"]["level"] is None
+    assert re.search(r'name="internal" value="" checked', client.get("/law").text)
+    assert re.search(r'name="internal" value="no" checked', client.get("/law?internal=no").text)
+
+
+def test_duties_tell_their_days_and_what_was_recorded_as_done(app: FastAPI, plane: Plane) -> None:
+    client = client_of(app, "engineer")
+    data = client.get(f"{API}/duties?level=2").json()["data"]
+    for due in data:
+        if due["due_on"]:
+            assert due["days_left"] == (date.fromisoformat(due["due_on"]) - plane.today).days
+    late = next(due for due in data if due["days_left"] is not None and due["days_left"] < 0)
+    name, title = late["duty"]["id"], late["duty"]["title"]["vi"]
+    token = token_of(client.get("/law").text)
+    form = {"csrf": token, "name": name, "by": "Phòng HC-TH", "on": plane.today.isoformat()}
+    files = {"document": ("bao-cao.pdf", PDF, "application/pdf")}
+    answer = client.post("/law/filed", data=form, files=files)
+    assert answer.status_code == 303, answer.text
+    assert texts.say("vi", "web.law.file") in client.get(answer.headers["location"]).text
+    link = plane.archive.head()
+    assert link is not None
+    body = plane.archive.body(link)
+    assert (body["name"], body["account"]) == (name, "t-engineer")
+    assert body["document"]["sha256"] == hashlib.sha256(PDF).hexdigest()
+    left = client.get(f"{API}/duties?level=2").json()["data"]
+    assert all(due["days_left"] >= 0 for due in left if due["duty"]["id"] == name)
+    assert title in client.get("/law").text
+    for change in ({"name": "no.duty"}, {"name": ""}, {"by": ""}, {"by": "a" * 300}, {"on": "2999-01-01"}, {"on": "x"}):
+        bad = client.post("/law/filed", data=form | change, files=files)
+        assert bad.status_code == 400, change
+        assert 'role="alert"' in bad.text
+    assert plane.archive.head() == link
+    part = form | {"name": "announcement.plan"}
+    assert client.post("/law/filed", data=part).status_code == 303
+    assert texts.say("vi", "web.law.part_filed") in client.get("/law").text
+    assert client_of(app, "auditor").post("/law/filed", data=part).status_code == 403
+
+
+def test_every_part_of_a_dossier_names_criteria_that_there_are(plane: Plane) -> None:
+    named = {c for dossier in plane.duties.dossiers for part in dossier.parts for c in part.criteria}
+    assert named
+    assert named <= set(plane.catalog.criteria)
+
+
+def test_incident_clocks_run_in_the_hospitals_zone_and_nothing_is_kept(
+    clients: Mapping[str, TestClient], plane: Plane
+) -> None:
+    before = plane.archive.head()
+    html = clients["department"].get("/law?noticed=2026-11-26T07:30&serious=1").text
+    assert "27/11/2026 07:30:00 (UTC+0700)" in html
+    assert "29/11/2026 07:30:00 (UTC+0700)" in html
+    mild = clients["department"].get("/law?noticed=2026-11-26T07:30").text
+    assert "27/11/2026 07:30:00" not in mild
+    assert texts.say("vi", "web.law.no_clock") in clients["department"].get("/law?noticed=2020-01-01T00:00").text
+    assert plane.archive.head() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("trang.pdf", b"<html><script>alert(1)</script></html>"),
+        ("anh.svg", b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'),
+        ("lenh.pdf", a_pdf(catalog=b"/OpenAction << /S /JavaScript /JS (app.alert(1)) >>")),
+        ("khoa.pdf", a_pdf(extra=b"trailer << /Encrypt 5 0 R >>")),
+        ("may.exe", b"MZ\x90\x00" + b"0" * 200),
+        ("anh.png", a_pdf()),
+        ("../../etc/passwd", b"root:x:0:0"),
+        ("rong.pdf", b""),
+    ],
+)
+def test_a_file_that_is_no_document_is_refused_with_its_reason(
+    clients: Mapping[str, TestClient], plane: Plane, name: str, data: bytes
+) -> None:
+    before = plane.archive.head()
+    answer = say(clients["engineer"], SIGNED | {"criterion": DOCUMENT_ONLY}, [(name, data, "application/pdf")])
+    assert answer.status_code == 400
+    alert = re.search(r'role="alert" id="problem">.*?<span>([^<]+)</span>', answer.text)
+    assert alert
+    assert alert[1].startswith("Tệp “")
+    assert SIGNED["statement"] in answer.text
+    assert not data or hashlib.sha256(data).hexdigest() not in plane.archive.vault
+    assert plane.archive.head() == before
+
+
+def test_what_the_scanner_said_stands_beside_the_document(app: FastAPI, plane: Plane) -> None:
+    client = client_of(app, "engineer")
+    form = SIGNED | {"criterion": "nd331.regulation_first"}
+    assert say(client, form, [("quy-che.pdf", PDF, "application/pdf")]).status_code == 303
+    assert texts.say("vi", "intake.scan.not_scanned") in client.get("/criteria/nd331.regulation_first").text
+
+
+# ------------------------------------------------------------------------------------------- what lies ahead
+
+
+def test_what_is_imagined_is_told_with_its_assumptions_and_kept_nowhere(
+    clients: Mapping[str, TestClient], plane: Plane
+) -> None:
+    before = plane.archive.head()
+    url = "/plan?item_1=ups&quantity_1=2&price_1=10.000.000&play=time-ssh&confirm=tt54-2017/his&list=1&table=1"
+    html = clients["director"].get(f"{url}&goal=tt13-2025/emr&document_hours=8&hour_price=100000").text
+    assert texts.say("vi", "web.plan.imagined") in html
+    assert plane.items["ups"].assumption.vi in html
+    assert texts.say("vi", "whatif.assume_table", framework="tt54-2017") in html
+    assert "tiền mua 20.000.000 đồng" in html
+    assert texts.say("vi", "web.plan.way", group="Hồ sơ bệnh án điện tử") in html
+    assert 'value="10.000.000"' in html
+    plain = clients["director"].get("/plan").text
+    assert texts.say("vi", "web.plan.imagined") not in plain
+    for outlook in plane.forecast().targets:
+        assert texts.say("vi", f"web.plan.state_{outlook.state}") in plain
+    for days, count in plane.ageing().stays.items():
+        assert f"{days} ngày: <b>{count}</b>" in plain
+    assert plane.archive.head() == before
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "item_1=golden-toilet",
+        "item_1=ups&quantity_1=-1",
+        "item_1=ups&quantity_1=99999999",
+        "item_1=ups&price_1=free",
+        "item_1=<script>",
+        "play=no-play",
+        "play=<script>",
+        "lose=no-asset",
+        "confirm=tt54-2017",
+        "confirm=x/y",
+        "confirm=<script>/<script>",
+        "goal=x/y",
+        "goal=tt13-2025/emr&hour_price=" + "9" * 20,
+        "goal=tt13-2025/emr&play_hours=many",
+    ],
+)
+def test_what_cannot_be_imagined_gets_a_sentence(clients: Mapping[str, TestClient], query: str) -> None:
+    answer = clients["engineer"].get(f"/plan?{query}")
+    assert answer.status_code == 400
+    assert "<script" not in answer.text
+    assert "<h1>" in answer.text
+
+
+def test_losing_an_asset_raises_nothing(clients: Mapping[str, TestClient]) -> None:
+    html = clients["engineer"].get("/plan?lose=controlplane-01").text
+    assert re.search(r"Thêm 0 tiêu chí đứng vững, mất [0-9]+", html)
