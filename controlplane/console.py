@@ -16,10 +16,14 @@ from rich.tree import Tree
 
 from controlplane import texts
 from controlplane.domain.chain import plain
-from controlplane.domain.compare import Difference
+from controlplane.domain.compare import Cause, Difference
+from controlplane.domain.coverage import Coverage
+from controlplane.domain.duties import Due
 from controlplane.domain.explain import Explanation, FindingProof
-from controlplane.domain.model import Asset, Catalog, Check, GroupScore, Observation
+from controlplane.domain.judge import Trial
+from controlplane.domain.model import DECLARED, Asset, Catalog, Check, GroupScore, Observation
 from controlplane.domain.overview import GroupView, Overview
+from controlplane.sheets import Preview
 from controlplane.texts import Say
 
 COLOURS = {
@@ -154,6 +158,60 @@ class Screen:
             )
         return table
 
+    def preview(self, preview: Preview) -> None:
+        """What a workbook would change, and every cell that cannot be taken over."""
+        for bad in preview.bad:
+            place = f"{bad.sheet}!{bad.cell}: " if bad.cell else ""
+            self.out.print(f"[bold red]{escape(place)}[/]{escape(bad.words.in_(self.lang))}")
+        for change in preview.changes:
+            self.tell("cli.catalog_change", **vars(change))
+        for added in preview.added:
+            levels = ", ".join(added.levels) or "-"
+            self.tell("cli.catalog_added", id=added.id, group=added.group, levels=levels, title=added.title)
+        counts = {"confirmed": len(preview.confirmed), "changes": len(preview.changes), "added": len(preview.added)}
+        self.tell("cli.catalog_counts", bad=len(preview.bad), unchanged=preview.unchanged, **counts)
+
+    def trial(self, trial: Trial) -> None:
+        """A check that was tried: examples that judge otherwise than promised, then what it finds on each asset."""
+        self.out.print(f"[bold]{escape(trial.check.id)}[/] {escape(trial.check.title.in_(self.lang))}")
+        self.line(f"  {rule_words(trial.check)}", "dim")
+        for word, value, got in trial.wrong:
+            self.out.print(
+                f"  [bold red]{escape(self.say('cli.example_wrong', value=str(value)))}[/] "
+                f"{self.verdict(word)} → {self.verdict(got)}"
+            )
+        for finding in trial.findings:
+            why = texts.reason(self.say, finding.reason.code, finding.reason.figures)
+            self.out.print(f"  {escape(finding.asset or '-')}: {self.verdict(finding.verdict)}: {escape(why)}")
+
+    def coverage(self, rows: Iterable[Coverage]) -> Table:
+        """Counts per framework."""
+        keys = ("framework", "rows", "confirmed", "second_hand", "draft", "scored", "automated", "judged", "measurable")
+        table = self._table(*(f"cli.column.{key}" for key in keys))
+        for r in rows:
+            counts = (r.criteria, r.confirmed, r.second_hand, r.draft, r.scored)
+            shares = (
+                f"{total} ({', '.join(f'{level}: {n}' for level, n in levels.items())})"
+                for total, levels in (
+                    (r.automated, r.automated_by_level),
+                    (r.judged, r.judged_by_level),
+                    (r.measurable, r.measurable_by_level),
+                )
+            )
+            table.add_row(r.framework, *map(str, counts), *shares)
+        return table
+
+    def duties(self, rows: Iterable[Due]) -> Table:
+        """Duties by their last day."""
+        table = self._table(*(f"cli.column.{key}" for key in ("due", "days_left", "duty", "who", "basis")))
+        for r in rows:
+            days = "-" if r.days_left is None else str(r.days_left)
+            style = "bold red" if r.days_left is not None and r.days_left < 0 else None
+            basis = f"{r.duty.basis.clause} ({r.duty.basis.confidence})"
+            words = (r.duty.title.in_(self.lang), r.duty.who.in_(self.lang), basis)
+            table.add_row(r.due_on.isoformat() if r.due_on else "-", days, *map(escape, words), style=style)
+        return table
+
     def explanation(self, e: Explanation, raw: Mapping[str, bytes]) -> Tree:
         """A criterion down to its bytes."""
         c = e.criterion
@@ -166,7 +224,23 @@ class Screen:
             branch.add(escape(rule_words(proof.check)))
             for found in proof.findings:
                 self._finding(branch, found, raw)
+        if e.words:
+            self._words(tree, e, raw)
         return tree
+
+    def _words(self, tree: Tree, e: Explanation, raw: Mapping[str, bytes]) -> None:
+        """What people said of the criterion, the newest first, and whether a check says otherwise."""
+        branch = tree.add(escape(self.say("web.explain.step_attested")))
+        if e.score.contradicted and e.word is not None:
+            declared = e.word.finding.reason.figures.get("count", "-")
+            met, of = e.score.findings.get("met", 0), sum(e.score.findings.values())
+            branch.add(
+                f"[bold red]{escape(self.say('web.explain.contradicted', declared=declared, met=met, of=of))}[/]"
+            )
+        if e.word is not None:
+            self._finding(branch, e.word, raw)
+        for word in e.words[1 if e.word is not None else 0 :]:
+            self._observation(branch, word, raw)
 
     def _finding(self, branch: Tree, proof: FindingProof, raw: Mapping[str, bytes]) -> None:
         f = proof.finding
@@ -199,6 +273,8 @@ class Screen:
                 f"  {escape(move.criterion)}: {self.verdict(move.before or 'unknown')} → "
                 f"{self.verdict(move.after or 'unknown')}"
             )
+            for cause in move.causes:
+                self.out.print(f"      {escape(self.cause(cause))}")
         for found in d.findings:
             reason = found.reason_after
             why = texts.reason(self.say, reason.code, reason.figures) if reason else ""
@@ -206,6 +282,18 @@ class Screen:
                 f"    {escape(found.check)} {escape(found.asset)}: {self.verdict(found.before or 'unknown')} → "
                 f"{self.verdict(found.after or 'unknown')}: {escape(why)}"
             )
+
+    def cause(self, cause: Cause) -> str:
+        """Why a criterion moved, in one sentence that names check, asset, run or link."""
+        reason = cause.after or cause.before
+        figures = {
+            "check": cause.check.removeprefix(DECLARED),
+            "asset": cause.asset or "-",
+            "run": cause.run,
+            "link": -(cause.observation_after or cause.observation_before or 0),
+            "why": texts.reason(self.say, reason.code, reason.figures) if reason else "-",
+        }
+        return self.say(f"cause.{cause.kind}", **figures)
 
     def _table(self, *keys: str) -> Table:
         table = Table(header_style="bold", expand=False)
@@ -219,7 +307,7 @@ def level_words(say: Say, levels: tuple[str, ...], level: str | None) -> str:
     if level is None:
         lowest = level_words(say, levels, levels[0])
         return say("level.below", lowest=lowest[:1].lower() + lowest[1:])
-    return say(f"level.{level}") if level in ("basic", "advanced") else say("level.number", level=level)
+    return say("level.number", level=level) if level.isdigit() else say(f"level.{level}")
 
 
 def rule_words(check: Check) -> str:

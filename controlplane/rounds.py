@@ -64,8 +64,9 @@ def make_round(
         staged = archive.stage(gather(targets))
         staged = archive.stage(derive(targets, staged.state), onto=staged)
         now = clock()
-        findings = judge(catalog, assets.values(), staged.state, now)
-        card = score(catalog, findings, now.astimezone(zone).date())
+        day = now.astimezone(zone).date()
+        findings = judge(catalog, assets.values(), staged.state, now, day)
+        card = score(catalog, findings, day)
         return archive.close_round(ticket, staged, findings, card, clock())
 
 

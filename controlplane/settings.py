@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     round_every_minutes: int = Field(60, ge=0, le=10080, description="How often serve makes a round; 0: never.")
     session_hours: int = Field(12, ge=1, le=168, description="How long a log-in lasts.")
     cookie_secure: bool = Field(False, description="Send the session cookie over HTTPS only.")
+    document_most_mb: int = Field(20, ge=1, le=200, description="How large a file handed in as evidence may be.")
+    clamd_socket: Path | None = Field(
+        None, description="Unix socket of clamd, for example /run/clamav/clamd.ctl; none: evidence is not scanned."
+    )
     play_timeout_minutes: int = Field(60, ge=1, le=1440, description="How long one play may run.")
 
     @classmethod

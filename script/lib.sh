@@ -293,6 +293,7 @@ need_packages() {
         case "$package" in
         openssh-server) quiet_disable ssh.service ssh.socket ;;
         snmpd) quiet_disable snmpd.service ;;
+        nginx | orthanc | postgresql) quiet_disable "$package.service" ;;
         esac
     done
 }

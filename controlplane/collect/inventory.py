@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -42,7 +43,7 @@ KINDS = (
     "site",
 )
 STATES = ("in_use", "spare", "broken", "retired")
-TRANSPORTS = ("local", "ssh", "snmp")
+TRANSPORTS = ("local", "ssh", "snmp", "service")
 ZONES = ("server", "database", "internal", "wireless", "dmz", "perimeter", "management")
 SITE = "site"
 INTERNET = "internet"
@@ -58,6 +59,9 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _SECRET_TEXT = re.compile(r"PRIVATE KEY-----|^\s*\$ANSIBLE_VAULT")
+_PLAIN_TEXT = re.compile(r"[!-~]{1,300}")  # printable ASCII without a space: fit for a request line
+_AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}")  # DICOM PS3.5 6.2: no backslash, no control character
+_HL7_NAME = re.compile(r"[A-Za-z0-9 ._-]{0,60}")  # none of HL7's own separators
 _VARS_SUFFIXES = ("", ".yml", ".yaml", ".json")
 
 
@@ -381,8 +385,8 @@ def _vet_transports(value: Value) -> Words | None:
     if isinstance(value, list) and all(t in TRANSPORTS for t in value) and len(set(value)) == len(value):
         return None
     return Words(
-        "phải là danh sách gồm local, ssh hoặc snmp, mỗi tên một lần.",
-        "must be a list of local, ssh or snmp, each once.",
+        "phải là danh sách gồm local, ssh, snmp hoặc service, mỗi tên một lần.",
+        "must be a list of local, ssh, snmp or service, each once.",
     )
 
 
@@ -409,6 +413,124 @@ def _vet_snmp(value: Value) -> Words | None:
         'phải có dạng {version: "2c" hoặc "3", secret_file: TÊN TỆP}, có thể thêm port.',
         'must be {version: "2c" or "3", secret_file: FILE NAME}, and may have a port.',
     )
+
+
+def _is_service_url(value: Value) -> bool:
+    """http or https, a host, at most a port and a path; no account, no query, nothing that breaks a request line."""
+    if not isinstance(value, str) or not _PLAIN_TEXT.fullmatch(value):
+        return False
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment:
+        return False
+    return port != 0 and _vet_address(parts.hostname) is None
+
+
+def _is_path(value: Value) -> bool:
+    return isinstance(value, str) and value.startswith("/") and _PLAIN_TEXT.fullmatch(value) is not None
+
+
+def _is_port(value: Value) -> bool:
+    return _within(1, 65535)(value) is None
+
+
+def _is_file_name(value: Value) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and ".." not in value.split("/") and "\0" not in value
+
+
+def _is_ae_title(value: Value) -> bool:
+    return isinstance(value, str) and _AE_TITLE.fullmatch(value) is not None and bool(value.strip())
+
+
+def _is_hl7_name(value: Value) -> bool:
+    return isinstance(value, str) and _HL7_NAME.fullmatch(value) is not None
+
+
+def _is_flag(value: Value) -> bool:
+    return isinstance(value, bool)
+
+
+_Form = Mapping[str, Callable[[Value], bool]]
+_DICOM: _Form = {"port": _is_port, "called_aet": _is_ae_title, "calling_aet": _is_ae_title, "tls": _is_flag}
+_HL7: _Form = {"port": _is_port, "tls": _is_flag, "application": _is_hl7_name, "facility": _is_hl7_name}
+_SQL: _Form = {"port": _is_port, "engine": lambda value: value == "postgresql"}
+
+
+def _has_form(form: _Form, needed: frozenset[str]) -> Callable[[Value], bool]:
+    def has(value: Value) -> bool:
+        return (
+            isinstance(value, dict)
+            and needed <= set(value) <= set(form)
+            and all(form[key](item) for key, item in value.items())
+        )
+
+    return has
+
+
+_PATH_WORDS = Words("phải là một đường dẫn bắt đầu bằng /.", "must be a path that begins with /.")
+_PORT_WORDS = Words("phải có dạng {port: SỐ CỔNG}.", "must be {port: NUMBER}.")
+_SERVICE_KEYS: Mapping[str, tuple[Callable[[Value], bool], Words]] = {
+    "url": (
+        _is_service_url,
+        Words(
+            "phải có dạng https://TÊN MÁY[:CỔNG][/ĐƯỜNG DẪN], không kèm tài khoản, không có ? và #.",
+            "must be https://HOST[:PORT][/PATH], without an account, ? or #.",
+        ),
+    ),
+    "health": (_is_path, _PATH_WORDS),
+    "viewer": (_is_path, _PATH_WORDS),
+    "fhir": (_is_path, _PATH_WORDS),
+    "dicomweb": (_is_path, _PATH_WORDS),
+    "plain_port": (_is_port, Words("phải là số cổng từ 1 đến 65535.", "must be a port from 1 to 65535.")),
+    "ca_file": (
+        _is_file_name,
+        Words("phải là tên tệp trong thư mục ca.", "must be the name of a file in the folder ca."),
+    ),
+    "dicom": (
+        _has_form(_DICOM, frozenset({"port", "called_aet", "calling_aet"})),
+        Words(
+            "phải có dạng {port, called_aet, calling_aet}, tên AE tối đa 16 ký tự, có thể thêm tls: true.",
+            "must be {port, called_aet, calling_aet} with AE titles of at most 16 characters, and may have tls: true.",
+        ),
+    ),
+    "hl7": (
+        _has_form(_HL7, frozenset({"port"})),
+        Words(
+            "phải có dạng {port}, có thể thêm tls, application, facility.",
+            "must be {port}, and may have tls, application, facility.",
+        ),
+    ),
+    "smtp": (_has_form({"port": _is_port}, frozenset({"port"})), _PORT_WORDS),
+    "tcp": (_has_form({"port": _is_port}, frozenset({"port"})), _PORT_WORDS),
+    "sql": (
+        _has_form(_SQL, frozenset({"port", "engine"})),
+        Words("phải có dạng {port, engine: postgresql}.", "must be {port, engine: postgresql}."),
+    ),
+}
+_NEEDS_URL = ("health", "viewer", "fhir", "dicomweb", "plain_port")
+
+
+def _vet_service(value: Value) -> Words | None:
+    """What a service is asked: which protocol on which port or path. Never an account."""
+    if not isinstance(value, dict) or not value:
+        return Words(
+            "phải là một ánh xạ có ít nhất một giao thức (url, dicom, hl7, smtp, sql, tcp).",
+            "must be a mapping with at least one protocol (url, dicom, hl7, smtp, sql, tcp).",
+        )
+    for key, item in value.items():
+        if key not in _SERVICE_KEYS:
+            near = nearest(key, _SERVICE_KEYS)
+            return Words(f"không có khóa “{key}”.{near.vi}", f"has no key “{key}”.{near.en}")
+        good, words = _SERVICE_KEYS[key]
+        if not good(item):
+            return Words(f"{key} {words.vi}", f"{key} {words.en}")
+    lonely = next((key for key in _NEEDS_URL if key in value and "url" not in value), None)
+    if lonely is not None:
+        return Words(f"có {lonely} thì phải có url.", f"needs url when it has {lonely}.")
+    return None
 
 
 def _vet_address(value: Value) -> Words | None:
@@ -476,6 +598,7 @@ _VETS: dict[str, _Vet] = {
     "emr_department": _vet_text,
     "emr_transports": _vet_transports,
     "emr_snmp": _vet_snmp,
+    "emr_service": _vet_service,
     "emr_known_hosts": _vet_text,
     "emr_play_user": _vet_text,
     "emr_play_key_file": _vet_text,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 from controlplane.domain.chain import canonical, digest
+from controlplane.domain.forms import CatalogError
+from controlplane.domain.forms import day as _day
+from controlplane.domain.forms import keys as _keys
+from controlplane.domain.forms import near as _near
+from controlplane.domain.forms import period as _period
+from controlplane.domain.forms import strings as _strings
+from controlplane.domain.forms import text as _text
+from controlplane.domain.forms import words as _words
 from controlplane.domain.model import (
+    AnnexCell,
     Catalog,
     Check,
     Criterion,
@@ -19,13 +26,15 @@ from controlplane.domain.model import (
     Group,
     Standing,
     Waiver,
-    Words,
 )
+
+__all__ = ["CatalogError", "catalog_body", "catalog_from", "make_catalog", "span"]
 
 TESTS = ("equals", "at_most", "at_least", "one_of", "contains", "matches")
 SEVERITIES = ("low", "medium", "high", "critical")
-RULES = ("cumulative", "own_set")
+RULES = ("cumulative", "own_set", "share")
 KINDS = ("required", "suggested", "conditional", "informative")
+SEEN = ("official", "quoted", "secondary")  # words of confidence that stand for a text somebody read
 SPAN = re.compile(r"^(\d{1,5})(m|h|d)$")
 
 CHECK_KEYS = frozenset(
@@ -34,13 +43,10 @@ CHECK_KEYS = frozenset(
 FRAMEWORK_KEYS = frozenset("framework title source in_force rule sources groups criteria annex2".split())
 GROUP_KEYS = frozenset("id title levels list_complete in_force note".split())
 CRITERION_KEYS = frozenset(
-    "id group levels section title clause source standing scored confidence kind automatable note params".split()
+    "id group levels draft_levels section title clause source standing scored confidence kind automatable note params"
+    " evidence_idea".split()
 )
 WAIVER_KEYS = frozenset("check asset reason approver expires_on".split())
-
-
-class CatalogError(ValueError):
-    """The catalogue does not hold together. The message names the entry and says what is wrong with it."""
 
 
 def make_catalog(
@@ -57,8 +63,28 @@ def make_catalog(
     ``facts`` and ``plays`` are the names a check may use; ``targets`` maps (framework, group) to
     (level, owner). Raises ``CatalogError`` naming file and entry.
     """
+    checks = make_checks(check_documents, facts=facts, plays=plays)
+    frameworks = {}
+    serving = _serving(checks)
+    covered = frozenset(criterion for check in checks.values() for criterion in check.serves)
+    for file, document in sorted(framework_documents.items()):
+        framework = _framework(file, document, serving, covered, targets or {})
+        frameworks[framework.id] = framework
+    known = _known_criteria(frameworks)
+    for criterion, by in serving.items():
+        if criterion not in known:
+            raise CatalogError(f"{by[0]}: serves {criterion!r}, which no framework holds{_near(criterion, known)}")
+    waivers = tuple(_waiver(entry, checks) for entry in _entries("waivers", waiver_document, "waivers"))
+    body = catalog_body(check_documents, framework_documents, waiver_document, targets)
+    return Catalog(checks, frameworks, waivers, digest(canonical(body)))
+
+
+def make_checks(
+    documents: Mapping[str, Any], *, facts: frozenset[str] | None = None, plays: frozenset[str] | None = None
+) -> dict[str, Check]:
+    """Checks from parsed YAML, keyed by file name. Raises ``CatalogError`` naming file and entry."""
     checks: dict[str, Check] = {}
-    for file, document in sorted(check_documents.items()):
+    for file, document in sorted(documents.items()):
         for entry in _entries(file, document, "checks"):
             check = _check(file, entry)
             if check.id in checks:
@@ -68,19 +94,18 @@ def make_catalog(
             if plays is not None and check.remedy and check.remedy not in plays:
                 raise CatalogError(f"{file}: {check.id}: no play {check.remedy!r}{_near(check.remedy, plays)}")
             checks[check.id] = check
-    frameworks = {}
-    serving = _serving(checks)
-    covered = frozenset(criterion for check in checks.values() for criterion in check.serves)
-    for file, document in sorted(framework_documents.items()):
-        framework = _framework(file, document, serving, covered, targets or {})
-        frameworks[framework.id] = framework
-    known = frozenset(c.id for f in frameworks.values() for c in f.criteria)
-    for criterion, by in serving.items():
-        if criterion not in known:
-            raise CatalogError(f"{by[0]}: serves {criterion!r}, which no framework holds{_near(criterion, known)}")
-    waivers = tuple(_waiver(entry, checks) for entry in _entries("waivers", waiver_document, "waivers"))
-    body = catalog_body(check_documents, framework_documents, waiver_document, targets)
-    return Catalog(checks, frameworks, waivers, digest(canonical(body)))
+    return checks
+
+
+def _known_criteria(frameworks: Mapping[str, Framework]) -> frozenset[str]:
+    """Every criterion's id; an id may not stand in two frameworks, for checks and people name it alone."""
+    where: dict[str, str] = {}
+    for framework in frameworks.values():
+        for criterion in framework.criteria:
+            if criterion.id in where:
+                raise CatalogError(f"{framework.id}: {criterion.id}: this id also stands in {where[criterion.id]}")
+            where[criterion.id] = framework.id
+    return frozenset(where)
 
 
 def catalog_body(
@@ -207,7 +232,22 @@ def _framework(
         document["rule"],
         groups,
         tuple(criteria.values()),
+        _annex(file, document.get("annex2"), ladders),
     )
+
+
+def _annex(file: str, document: Any, ladders: Mapping[str, Group]) -> tuple[AnnexCell, ...]:
+    """The table of group levels behind each overall level; a recalled cell decides nothing."""
+    cells = []
+    for overall, row in (document or {}).items():
+        for group, cell in row.items():
+            where = f"{file}: annex2 {overall} {group}"
+            if group not in ladders or cell.get("level") not in ladders[group].levels:
+                raise CatalogError(f"{where}: no such group, or a level that is not on its ladder")
+            _keys(where, cell, frozenset(("level", "confidence", "note")), ("level", "confidence"))
+            seen = cell["confidence"] in SEEN
+            cells.append(AnnexCell(str(overall), group, cell["level"], str(cell["confidence"]), seen))
+    return tuple(cells)
 
 
 def _group(
@@ -226,6 +266,7 @@ def _group(
         _period(where, entry.get("in_force") or [None, None]),
         level,
         owner,
+        str(entry.get("note", "")),
     )
 
 
@@ -265,7 +306,32 @@ def _criterion(
         covered=id_ in covered,
         note=str(entry.get("note", "")),
         owner=group.owner,
+        max_age_days=_max_age(where, entry.get("params")),
+        draft_levels=_draft_levels(where, entry, group),
+        evidence_idea=str(entry.get("evidence_idea", "")),
     )
+
+
+def _max_age(where: str, params: Any) -> int | None:
+    """The strictest age of a document over the levels: one verdict must hold for each of them."""
+    if params is None:
+        return None
+    if not isinstance(params, Mapping):
+        raise CatalogError(f"{where}: params must be a mapping")
+    ages = params.get("max_age_days") or {}
+    days = [age for age in (ages.values() if isinstance(ages, Mapping) else [ages]) if age is not None]
+    if not all(isinstance(age, int) and age > 0 for age in days):
+        raise CatalogError(f"{where}: max_age_days must be whole days")
+    return min(days, default=None)
+
+
+def _draft_levels(where: str, entry: Mapping[str, Any], group: Group) -> tuple[str, ...]:
+    levels = _strings(where, entry.get("draft_levels") or [], "draft_levels")
+    if levels and (entry["levels"] or entry["standing"] != Standing.DRAFT):
+        raise CatalogError(f"{where}: draft_levels are for a draft whose levels are not known")
+    if off := [level for level in levels if level not in group.levels]:
+        raise CatalogError(f"{where}: draft level {off[0]!r} is not on the ladder {', '.join(group.levels)}")
+    return levels
 
 
 def _standing(where: str, entry: Mapping[str, Any], levels: Sequence[str]) -> Standing:
@@ -300,52 +366,3 @@ def _serving(checks: Mapping[str, Check]) -> dict[str, list[str]]:
         for criterion in (*check.serves, *check.partly):
             serving.setdefault(criterion, []).append(check.id)
     return serving
-
-
-def _keys(where: str, entry: Mapping[str, Any], allowed: frozenset[str], needed: Sequence[str]) -> None:
-    for key in entry:
-        if key not in allowed:
-            raise CatalogError(f"{where}: unknown key {key!r}{_near(str(key), allowed)}")
-    for key in needed:
-        if key not in entry:
-            raise CatalogError(f"{where}: lacks {key!r}")
-
-
-def _words(where: str, document: Any) -> Words:
-    if not isinstance(document, Mapping) or set(document) != {"vi", "en"}:
-        raise CatalogError(f"{where}: a sentence needs both tongues, vi and en")
-    vi, en = document["vi"], document["en"]
-    if not (isinstance(vi, str) and isinstance(en, str) and vi.strip() and en.strip()):
-        raise CatalogError(f"{where}: both tongues must be text")
-    return Words(unicodedata.normalize("NFC", vi), en)
-
-
-def _text(where: str, entry: Mapping[str, Any], key: str) -> str:
-    value = entry[key]
-    if not isinstance(value, str) or not value.strip():
-        raise CatalogError(f"{where}: {key} must be text")
-    return value
-
-
-def _strings(where: str, value: Any, key: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise CatalogError(f"{where}: {key} must be a list of text")
-    return tuple(value)
-
-
-def _period(where: str, value: Any) -> tuple[date | None, date | None]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise CatalogError(f"{where}: in_force must be [from, until]")
-    return (_day(where, value[0]) if value[0] else None, _day(where, value[1]) if value[1] else None)
-
-
-def _day(where: str, value: Any) -> date:
-    try:
-        return value if isinstance(value, date) else date.fromisoformat(str(value))
-    except ValueError:
-        raise CatalogError(f"{where}: {value!r} is not a day such as 2025-08-15") from None
-
-
-def _near(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from controlplane.domain.declared import fact_of
 from controlplane.domain.model import (
     Catalog,
     Check,
@@ -43,6 +44,8 @@ class Explanation:
     criterion: Criterion
     score: CriterionScore
     checks: tuple[CheckProof, ...]
+    word: FindingProof | None = None  # what the newest word of a person is worth today
+    words: tuple[Observation, ...] = ()  # every word about it, the newest first
 
 
 def explain(
@@ -51,30 +54,34 @@ def explain(
     card: Scorecard,
     findings: Iterable[Finding],
     observations: Mapping[int, Observation],
+    words: Sequence[Observation] = (),
 ) -> Explanation:
-    """Raises ``KeyError`` for a criterion that no framework holds."""
+    """``words`` are what people said of it, the newest first.
+
+    Raises ``KeyError`` for a criterion that no framework holds.
+    """
     framework, criterion = find_criterion(catalog, criterion_id)
     score = next((c for c in card.criteria if c.id == criterion_id), None)
     if score is None:  # its framework is not in force on this day
         score = CriterionScore(criterion_id, Verdict.NOT_APPLICABLE, Reason("framework_out_of_force"), {})
     mine: dict[str, list[FindingProof]] = {check: [] for check in criterion.checks}
+    word = None
     for finding in findings:
+        if finding.check == fact_of(criterion_id):
+            word = FindingProof(finding, words[0] if words else None)
         if finding.check in mine:
             seen = observations.get(finding.observation) if finding.observation else None
             mine[finding.check].append(FindingProof(finding, seen))
     proofs = tuple(
         CheckProof(catalog.checks[check], tuple(sorted(found, key=_worst_first))) for check, found in mine.items()
     )
-    return Explanation(framework, criterion, score, proofs)
+    return Explanation(framework, criterion, score, proofs, word, tuple(words))
 
 
 def find_criterion(catalog: Catalog, criterion_id: str) -> tuple[Framework, Criterion]:
     """The criterion and its framework. Raises ``KeyError``."""
-    for framework in catalog.frameworks.values():
-        for criterion in framework.criteria:
-            if criterion.id == criterion_id:
-                return framework, criterion
-    raise KeyError(criterion_id)
+    criterion = catalog.criteria[criterion_id]
+    return catalog.frameworks[criterion.framework], criterion
 
 
 ORDER = (

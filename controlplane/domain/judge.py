@@ -6,12 +6,15 @@ A failed look never erases a good answer: the good one stands until it is too ol
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
+from controlplane.domain.declared import judge_word
 from controlplane.domain.model import (
+    DECLARED,
+    SITE,
     Asset,
     Catalog,
     Check,
@@ -39,17 +42,62 @@ State = Mapping[tuple[str, str], Seen]
 """(asset, fact) -> Seen. What stands: the record's newest word on everything that was ever looked at."""
 
 
-def judge(catalog: Catalog, assets: Iterable[Asset], state: State, now: datetime) -> tuple[Finding, ...]:
-    """Every check on every asset of its role, in the order of their names."""
-    bearers: dict[str, list[Asset]] = {}
+def judge(
+    catalog: Catalog, assets: Iterable[Asset], state: State, now: datetime, day: date | None = None
+) -> tuple[Finding, ...]:
+    """Every check on every asset of its role, in the order of their names, then every word that people gave.
+
+    ``day`` is the hospital's day, by which waivers and documents end; without it the day of ``now`` in UTC.
+    """
+    by_role = bearers(assets)
+    today = day or now.date()
+    findings: list[Finding] = []
+    for check in sorted(catalog.checks.values(), key=lambda c: c.id):
+        found = judge_check(check, by_role.get(check.role, ()), state, now)
+        findings.extend(waive(finding, catalog, today) for finding in found)
+    return (*findings, *judge_words(catalog, state, today))
+
+
+def bearers(assets: Iterable[Asset]) -> dict[str, list[Asset]]:
+    """role -> its assets, by name."""
+    found: dict[str, list[Asset]] = {}
     for asset in sorted(assets, key=lambda a: a.name):
         for role in asset.roles:
-            bearers.setdefault(role, []).append(asset)
-    findings = []
-    for check in sorted(catalog.checks.values(), key=lambda c: c.id):
-        findings.extend(judge_check(check, bearers.get(check.role, ()), state, now))
-    today = now.date()
-    return tuple(_waive(finding, catalog, today) for finding in findings)
+            found.setdefault(role, []).append(asset)
+    return found
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A check tried against what stands: its examples that judge otherwise than promised, and what it would find."""
+
+    check: Check
+    wrong: tuple[tuple[str, Value, Verdict], ...]  # the word promised, the example, the word it got
+    findings: tuple[Finding, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Every example judges as promised."""
+        return not self.wrong
+
+
+def try_check(check: Check, assets: Iterable[Asset], state: State, now: datetime) -> Trial:
+    """One check against the latest facts; nothing is kept and no criterion moves."""
+    judged = [(word, value, test_value(check, value)[0]) for word, values in check.examples.items() for value in values]
+    wrong = tuple(row for row in judged if row[0] != row[2])
+    return Trial(check, wrong, tuple(judge_check(check, bearers(assets).get(check.role, ()), state, now)))
+
+
+def judge_words(catalog: Catalog, state: State, day: date) -> Iterator[Finding]:
+    """What people declared about criteria of this catalog, in the order of the criteria's names."""
+    said = [key for key in state if key[0] == SITE and key[1].startswith(DECLARED)]
+    for key in sorted(said):
+        criterion = catalog.criteria.get(key[1].removeprefix(DECLARED))
+        answer = state[key].answer
+        if criterion is not None and answer is not None:
+            finding = judge_word(criterion, answer, day)
+            if finding is not None:
+                yield finding
 
 
 def judge_check(check: Check, assets: Sequence[Asset], state: State, now: datetime) -> list[Finding]:
@@ -166,7 +214,7 @@ def _passes(expect: Expect, figure: Any) -> bool | None:
             return re.search(str(bound), figure) is not None if isinstance(figure, str) else None
 
 
-def _waive(finding: Finding, catalog: Catalog, today: date) -> Finding:
+def waive(finding: Finding, catalog: Catalog, today: date) -> Finding:
     """A waiver in force turns ``not_met`` into ``waived``: shown and counted apart, and it lifts no level."""
     if finding.verdict is not Verdict.NOT_MET:
         return finding
@@ -177,13 +225,5 @@ def _waive(finding: Finding, catalog: Catalog, today: date) -> Finding:
                 "expires_on": waiver.expires_on.isoformat(),
                 "because": waiver.reason,
             }
-            return Finding(
-                finding.check,
-                finding.asset,
-                Verdict.WAIVED,
-                Reason("waived", figures),
-                finding.observation,
-                finding.raw_digest,
-                waived=True,
-            )
+            return replace(finding, verdict=Verdict.WAIVED, reason=Reason("waived", figures))
     return finding

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 Value = Any
@@ -70,6 +71,32 @@ class Reason:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
+SITE = "site"
+"""The asset that stands for the hospital itself: what people declare and what is derived for the whole house."""
+
+DECLARED = "declared."
+"""Facts of this prefix are a person's word about the criterion named behind it, observed on the ``site``."""
+
+
+class Declared(StrEnum):
+    """What kind of word a person gave about a criterion."""
+
+    DOCUMENT = "document"  # a signed document proves it
+    ATTESTATION = "attestation"  # somebody answerable declares it, with or without a photograph
+    OTHER_VALUE = "other_value"  # a suggested value was replaced, with written reasoning
+    NOT_APPLICABLE = "not_applicable"  # the condition of a conditional requirement does not hold here
+    WITHDRAWN = "withdrawn"  # the word before is taken back
+
+
+class Proof(StrEnum):
+    """What a criterion's verdict rests on."""
+
+    MEASURED = "measured"  # checks on observed facts alone
+    DECLARED = "declared"  # a person's word alone
+    MIXED = "mixed"  # checks that prove a part, and a person's word for the rest
+    NONE = "none"  # nothing yet
+
+
 # ------------------------------------------------------------------------------------------------ asking
 
 
@@ -82,7 +109,7 @@ class Asset:
     roles: tuple[str, ...]  # every inventory group it is in, sorted; checks name these
     title: Words
     department: str = ""
-    transports: tuple[str, ...] = ()  # which of local, ssh, snmp may reach it
+    transports: tuple[str, ...] = ()  # which of local, ssh, snmp, service may reach it
     address: str | None = None  # None: no address yet, and not one packet is sent
     access: Mapping[str, Any] = field(default_factory=dict)  # ansible_* and emr_* variables; never a secret
     fields: Mapping[str, str] = field(default_factory=dict)  # what the hospital declares: owner, location, mac, ...
@@ -92,13 +119,14 @@ class Asset:
 class Fact:
     """A question and a pure reader.
 
-    ``ask`` is one shell command text (family ``shell``), the OIDs (family ``snmp``) or what the control plane itself
-    rests on (family ``record``: facts, registers, the inventory), space separated.
+    ``ask`` is one shell command text (family ``shell``), the OIDs, space separated (family ``snmp``), the question in
+    words (family ``service``), whose paths and ports the inventory gives, or what the control plane itself rests on
+    (family ``record``: facts, registers, the inventory), space separated.
     ``reader`` gets the reply's text and returns a value, or raises ``ValueError`` for bytes it cannot read.
     """
 
     name: str  # subject.attribute, for example disk.usage
-    family: str  # shell | snmp | record
+    family: str  # shell | snmp | service | record
     ask: str
     reader: Callable[[str], Value]
     unit: str  # of the value or of its figures, in words: "percent per filesystem", "-" when it has none
@@ -203,7 +231,6 @@ class Finding:
     reason: Reason
     observation: int | None = None  # Observation.id it rests on
     raw_digest: str | None = None
-    waived: bool = False
 
 
 # ----------------------------------------------------------------------------------------------- scoring
@@ -220,6 +247,7 @@ class Group:
     in_force: tuple[date | None, date | None] = (None, None)  # from, until (exclusive)
     target: str | None = None  # the level the hospital set itself
     owner: str = ""  # the team answerable for it
+    note: str = ""  # what is missing of the official text, English
 
 
 @dataclass(frozen=True)
@@ -243,6 +271,20 @@ class Criterion:
     covered: bool = False  # some check serves it; False: its checks are needed, and all of them met proves nothing
     note: str = ""
     owner: str = ""
+    max_age_days: int | None = None  # how old a document about it may be, the strictest of its levels
+    draft_levels: tuple[str, ...] = ()  # levels under the draft, where ``levels`` is not known: for the preview only
+    evidence_idea: str = ""  # what would prove it, English; from the source data
+
+
+@dataclass(frozen=True)
+class AnnexCell:
+    """One cell of the table that makes an overall level of group levels (TT 54, Annex II)."""
+
+    overall: str
+    group: str
+    level: str
+    confidence: str
+    seen: bool  # False: recalled, so no overall level may rest on it
 
 
 @dataclass(frozen=True)
@@ -253,9 +295,10 @@ class Framework:
     title: Words
     source: str
     in_force: tuple[date | None, date | None]
-    rule: str  # cumulative: a level needs every criterion of it and of those below; own_set: each its own
+    rule: str  # cumulative: a level needs its criteria and those below; own_set: each its own; share: no level at all
     groups: tuple[Group, ...]
     criteria: tuple[Criterion, ...]
+    annex: tuple[AnnexCell, ...] = ()  # empty: the framework knows no overall level
 
 
 @dataclass(frozen=True)
@@ -267,6 +310,11 @@ class Catalog:
     waivers: tuple[Waiver, ...]
     digest: str  # SHA-256 of the canonical documents it was made from
 
+    @cached_property
+    def criteria(self) -> Mapping[str, Criterion]:
+        """Every criterion of every framework by its id."""
+        return {c.id: c for framework in self.frameworks.values() for c in framework.criteria}
+
 
 @dataclass(frozen=True)
 class CriterionScore:
@@ -276,6 +324,8 @@ class CriterionScore:
     verdict: Verdict
     reason: Reason
     findings: Mapping[str, int]  # verdict -> how many findings
+    proof: Proof = Proof.NONE
+    contradicted: bool = False  # somebody declared it met and a check measured that it is not
 
 
 @dataclass(frozen=True)
@@ -293,6 +343,24 @@ class GroupScore:
     total: int  # scored criteria; an outcome never changes it
     drafts: int  # criteria shown apart, deciding nothing
     automated: int  # scored criteria that checks alone can prove
+    judged: int = 0  # scored criteria that at least one check judges, alone or in part
+    proofs: Mapping[str, int] = field(default_factory=dict)  # proof -> scored criteria that are met by it
+    contradicted: int = 0  # scored criteria that were declared met and measured otherwise
+    with_waivers: str | None = None  # the proven level if waivers counted: for comparison, never the level
+    preview: tuple[str | None, str | None] | None = None  # (proven, possible) if every draft were law; None: no drafts
+
+
+@dataclass(frozen=True)
+class OverallScore:
+    """A framework's overall level by its table of group levels; a pair like every level."""
+
+    framework: str
+    determinable: bool  # False: a cell of the table or a group's list was not seen
+    proven: str | None
+    possible: str | None
+    preview: tuple[str | None, str | None]  # under the drafts and the recalled cells
+    reason: Reason
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -303,3 +371,4 @@ class Scorecard:
     catalog_digest: str
     groups: tuple[GroupScore, ...]
     criteria: tuple[CriterionScore, ...]
+    overall: tuple[OverallScore, ...] = ()

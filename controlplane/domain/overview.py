@@ -261,12 +261,14 @@ def _blocker(
 
 
 def totals(catalog: Catalog, card: Scorecard) -> tuple[dict[str, int], int, int, int]:
-    """(verdict -> scored criteria, scored, drafts, automated) over every framework in force."""
-    known = {c.id: c for f in catalog.frameworks.values() for c in f.criteria}
+    """(verdict -> scored criteria, scored, drafts, automated) over every framework and group in force."""
+    ended = {(g.framework, g.group) for g in card.groups if g.reason.code == "group_out_of_force"}
     counts: Counter[str] = Counter()
     drafts = automated = 0
     for score in card.criteria:
-        criterion = known[score.id]
+        criterion = catalog.criteria[score.id]
+        if (criterion.framework, criterion.group) in ended:
+            continue
         drafts += 1 if criterion.standing is Standing.DRAFT else 0
         if not criterion.scored:
             continue

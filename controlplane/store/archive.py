@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection, Engine
 from controlplane.domain.chain import Break, Link, canonical, first_break, make_link, stamp, unstamp
 from controlplane.domain.judge import Seen
 from controlplane.domain.model import (
+    SITE,
     Finding,
     Look,
     Observation,
@@ -31,7 +32,7 @@ from controlplane.domain.model import (
 )
 from controlplane.domain.overview import RoundView
 from controlplane.store import index
-from controlplane.store.tables import links, looks, observations, rounds, runs
+from controlplane.store.tables import declarations, links, looks, observations, rounds, runs
 from controlplane.store.vault import Vault, VaultError
 
 
@@ -82,7 +83,7 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
-NEWEST = "0001"
+NEWEST = "0002"
 """The newest migration; a test holds it to alembic's own head."""
 
 
@@ -142,6 +143,12 @@ class Archive:
         with self.engine.connect() as connection:
             return _head(connection)
 
+    def newest(self, kind: str) -> int:
+        """The number of the newest link of a kind; 0 when there is none."""
+        query = sa.select(sa.func.max(links.c.seq)).where(links.c.kind == kind)
+        with self.engine.connect() as connection:
+            return int(connection.execute(query).scalar() or 0)
+
     def body(self, link: Link) -> Any:
         """A link's body. Raises ``VaultError`` when its bytes are gone or changed."""
         return json.loads(self.vault.get(link.digest))
@@ -187,6 +194,22 @@ class Archive:
             yield
         finally:
             os.close(handle)
+
+    # ------------------------------------------------------------------------------------------- words
+
+    def declare(self, body: Mapping[str, Any], at: datetime) -> Link:
+        """Keep a person's word about one or several criteria (``body["criteria"]``); its documents lie in the vault."""
+        body = {**body, "at": stamp(at)}
+        name = self.vault.put(canonical(body))
+        with self._writing() as connection:
+            link = self._link(connection, "declaration", name, at)
+            index.write_declaration(connection, json.loads(canonical(body)), link)
+        return link
+
+    def words_about(self, criterion: str, at: datetime | None = None) -> list[Observation]:
+        """Everything people said about a criterion, the newest first; with ``at`` what had been said by then."""
+        with self.engine.connect() as connection:
+            return index.words_about(connection, criterion, at)
 
     # ------------------------------------------------------------------------------------------ rounds
 
@@ -309,6 +332,7 @@ class Archive:
         """
         with self.engine.connect() as connection:
             found = index.standing(connection) if at is None else index.standing_at(connection, at)
+            found += index.words(connection, at)
         state: dict[tuple[str, str], Seen] = {}
         for observation in found:
             key = (observation.asset, observation.fact)
@@ -322,7 +346,7 @@ class Archive:
         return state
 
     def observations(self, ids: Iterable[int]) -> dict[int, Observation]:
-        """Observations by number; a number that is not there is left out."""
+        """Observations by number; a number that is not there is left out. A negative one is a person's word."""
         wanted = sorted(set(ids))
         found: dict[int, Observation] = {}
         with self.engine.connect() as connection:
@@ -330,6 +354,8 @@ class Archive:
                 part = wanted[start : start + 500]
                 query = sa.select(observations).where(observations.c.id.in_(part))
                 found |= {row.id: index.observation_from(row) for row in connection.execute(query)}
+            if wanted and wanted[0] < 0:
+                found |= {o.id: o for o in index.words_by_number(connection, [n for n in wanted if n < 0])}
         return found
 
     def history(self, asset: str, fact: str, most: int = 50) -> list[Observation]:
@@ -447,7 +473,7 @@ class Archive:
         """
         count = 0
         with self.engine.begin() as connection:
-            for table in (looks, observations, rounds, runs):
+            for table in (looks, observations, rounds, runs, declarations):
                 connection.execute(table.delete())
             for row in connection.execute(sa.select(links).order_by(links.c.seq)).all():
                 index.replay(connection, Link(**row._mapping), json.loads(self.vault.get(row.digest)))
@@ -505,7 +531,7 @@ def _is_told(look: Look) -> bool:
     """Whether a look stands in the round's body: nothing was sent to an asset without an address, and what is derived
     of all assets is derived in one go, which the look of the site stands for."""
     derived = look.transport == index.RECORD
-    return look.outcome is not Outcome.NO_ADDRESS and (not derived or look.asset == index.SITE)
+    return look.outcome is not Outcome.NO_ADDRESS and (not derived or look.asset == SITE)
 
 
 def _look_body(look: Look) -> dict[str, Any]:

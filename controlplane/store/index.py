@@ -17,22 +17,25 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from controlplane.domain.chain import Link, canonical, stamp, unstamp
+from controlplane.domain.declared import fact_of
 from controlplane.domain.model import (
+    SITE,
     CriterionScore,
     Finding,
     GroupScore,
     Observation,
     Outcome,
+    OverallScore,
+    Proof,
     Reason,
     Scorecard,
     Verdict,
 )
 from controlplane.domain.overview import RoundView
-from controlplane.store.tables import links, looks, observations, rounds, runs
+from controlplane.store.tables import declarations, links, looks, observations, rounds, runs
 
 RECORD = "record"
 """The transport of what the control plane derives itself: the look of the asset ``site`` stands for all of it."""
-SITE = "site"
 
 # ---------------------------------------------------------------------- one way to write the index
 
@@ -52,6 +55,34 @@ def replay(connection: Connection, link: Link, body: Mapping[str, Any]) -> None:
             write_run_closed(connection, body, link.seq)
         case "run_interrupted":
             write_interrupted(connection, runs, body["id"], link)
+        case "declaration":
+            write_declaration(connection, body, link)
+        case "attestation":  # the form before documents had dates of their own
+            write_declaration(connection, _declaration_of(body), link)
+
+
+def write_declaration(connection: Connection, body: Mapping[str, Any], link: Link) -> None:
+    """A person's word: one row per criterion; it takes the place of the word before."""
+    criteria = sorted(set(body["criteria"]))
+    d = declarations.c
+    connection.execute(declarations.update().where(d.criterion.in_(criteria), d.latest).values(latest=False))
+    documents = body.get("documents") or [{}]
+    row = {
+        "seq": link.seq,
+        "at": link.at,
+        "latest": True,
+        "raw_digest": documents[0].get("sha256"),
+        "value": canonical({name: value for name, value in body.items() if name != "criteria"}).decode(),
+    }
+    connection.execute(declarations.insert(), [row | {"criterion": criterion} for criterion in criteria])
+
+
+def _declaration_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    documents = []
+    if body.get("document"):
+        documents = [{"name": body["document_name"], "bytes": body["document_bytes"], "sha256": body["document"]}]
+    kept = {"by": body["by"], "statement": body["statement"], "expires_on": body["until"], "at": body["at"]}
+    return {"criteria": [body["criterion"]], "kind": "attestation", "documents": documents, **kept}
 
 
 def write_opened(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
@@ -232,6 +263,56 @@ def _as_old_as_its_inputs(
     return replace(kept, seen_at=min(ages)) if ages else kept
 
 
+def words(connection: Connection, at: datetime | None = None) -> list[Observation]:
+    """The newest word about every criterion, or the newest that had been given by ``at``."""
+    d = declarations
+    if at is None:
+        rows = connection.execute(sa.select(d).where(d.c.latest))
+    else:
+        newest = (
+            sa.select(d.c.criterion, sa.func.max(d.c.seq).label("seq"))
+            .where(d.c.at <= stamp(at))
+            .group_by(d.c.criterion)
+            .subquery()
+        )
+        same = sa.and_(d.c.seq == newest.c.seq, d.c.criterion == newest.c.criterion)
+        rows = connection.execute(sa.select(d).join(newest, same))
+    return [_word_from(row) for row in rows]
+
+
+def words_about(connection: Connection, criterion: str, at: datetime | None = None) -> list[Observation]:
+    """Every word about one criterion, the newest first."""
+    d = declarations.c
+    query = sa.select(declarations).where(d.criterion == criterion).order_by(d.seq.desc())
+    if at is not None:
+        query = query.where(d.at <= stamp(at))
+    return [_word_from(row) for row in connection.execute(query)]
+
+
+def words_by_number(connection: Connection, numbers: Sequence[int]) -> list[Observation]:
+    """Words by their (negative) numbers. One word about several criteria comes back once."""
+    query = sa.select(declarations).where(declarations.c.seq.in_([-number for number in numbers]))
+    return [_word_from(row) for row in connection.execute(query)]
+
+
+def _word_from(row: Any) -> Observation:
+    """A word as an observation of the hospital itself; its number is that of its link, negative."""
+    value = json.loads(row.value)
+    return Observation(
+        asset=SITE,
+        fact=fact_of(row.criterion),
+        outcome=Outcome.ANSWERED,
+        value=value,
+        unit="-",
+        raw_digest=row.raw_digest,
+        asked=value["statement"],
+        collector="person/1",
+        first_seen_at=unstamp(row.at),
+        seen_at=unstamp(row.at),
+        id=-row.seq,
+    )
+
+
 def observation_from(row: Any) -> Observation:
     """An observation from its row."""
     return Observation(
@@ -280,18 +361,32 @@ def run_row(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def scorecard_from(body: Mapping[str, Any]) -> Scorecard:
-    """A scorecard from its canonical form."""
+    """A scorecard from its canonical form; one of an earlier form lacks the newer figures."""
     return Scorecard(
         date.fromisoformat(body["as_of"]),
         body["catalog_digest"],
-        tuple(GroupScore(**g | {"reason": Reason(**g["reason"])}) for g in body["groups"]),
+        tuple(GroupScore(**_pairs(g)) for g in body["groups"]),
         tuple(
-            CriterionScore(c["id"], Verdict(c["verdict"]), Reason(**c["reason"]), c["findings"])
+            CriterionScore(**c | {"verdict": Verdict(c["verdict"]), "reason": Reason(**c["reason"])} | _proof(c))
             for c in body["criteria"]
         ),
+        tuple(OverallScore(**_pairs(o)) for o in body.get("overall", ())),
     )
+
+
+def _pairs(score: Mapping[str, Any]) -> dict[str, Any]:
+    preview = score.get("preview")
+    return {**score, "reason": Reason(**score["reason"]), "preview": tuple(preview) if preview else None}
+
+
+def _proof(score: Mapping[str, Any]) -> dict[str, Any]:
+    return {"proof": Proof(score.get("proof", Proof.NONE))}
 
 
 def findings_from(body: Iterable[dict[str, Any]]) -> tuple[Finding, ...]:
     """Findings from their canonical form."""
-    return tuple(Finding(**f | {"verdict": Verdict(f["verdict"]), "reason": Reason(**f["reason"])}) for f in body)
+    fields = ("check", "asset", "observation", "raw_digest")
+    return tuple(
+        Finding(verdict=Verdict(f["verdict"]), reason=Reason(**f["reason"]), **{name: f[name] for name in fields})
+        for f in body
+    )

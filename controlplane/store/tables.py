@@ -114,6 +114,18 @@ runs = Table(
     Column("dossier", DIGEST, nullable=True),
 )
 
+declarations = Table(  # a person's word, one row per criterion it is about; an index like the tables above
+    "declarations",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),  # the link it was kept with
+    Column("criterion", String(96), primary_key=True),
+    Column("at", STAMP, nullable=False),
+    Column("latest", Boolean, nullable=False),  # the newest word about its criterion
+    Column("raw_digest", DIGEST, nullable=True),  # the first document it names
+    Column("value", Text, nullable=False),  # canonical JSON
+    Index("ix_declarations_latest", "latest"),
+)
+
 accounts = Table(
     "accounts",
     metadata,

@@ -56,6 +56,9 @@ def reason(say_: Say, code: str, figures: Mapping[str, Any]) -> str:
     given = {name: figures.get(name, "?") for name in wanted}
     if "verdict" in given:
         given["verdict"] = say_(f"verdict.{given['verdict']}")
+    if code.startswith("declared"):
+        given["kind"] = say_(f"declared_kind.{given['kind']}")
+        given |= {"until": say_("figure.no_end")} if given.get("until", "") is None else {}
     text = say_(key, **given)
     return say_("reason.of_row", row=figures["row"], text=text) if "row" in figures else text
 

@@ -210,11 +210,7 @@ def criterion(face: Dated, criterion: str) -> Response:
         raise RequestError(404, "no_criterion", criterion=criterion[:80]) from None
     group = next(g for g in story.framework.groups if g.id == story.criterion.group)
     judgement = face.plane.judgement(face.as_of)
-    said = face.plane.attestations(criterion)
-    gathered = queries.gathered
-    return show(
-        face, "criterion.html", story=story, group=group, judgement=judgement, gathered=gathered, attestations=said
-    )
+    return show(face, "criterion.html", story=story, group=group, judgement=judgement, gathered=queries.gathered)
 
 
 def assets(face: Plain) -> Response:

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from typing import Any, Generic, TypeVar
 
 from controlplane.bootstrap import Judgement, Plane
-from controlplane.domain.compare import Difference, compare
+from controlplane.domain.compare import Difference
 from controlplane.domain.explain import FindingProof
 from controlplane.domain.model import (
     Asset,
@@ -281,10 +281,9 @@ def round_story(plane: Plane, round_id: str) -> RoundStory:
     difference = None
     if before is not None:
         try:
-            (card_before, found_before), (card, found) = archive.sealed(before.id), archive.sealed(view.id)
+            difference = plane.difference(before.id, view.id)
         except VaultError as error:
             raise RequestError(500, "damaged", why=str(error)) from None
-        difference = compare(card_before, card, found_before, found)
     return RoundStory(view, looks, archive.sealed_names(round_id), before, difference)
 
 

@@ -81,6 +81,10 @@ class Tongue:
             return "–"
         return f"{day.day} {MONTHS[day.month - 1]} {day.year}" if self.lang == "en" else day.strftime("%d/%m/%Y")
 
+    def iso(self, text: str) -> str:
+        """A day that the record keeps as text."""
+        return self.day(date.fromisoformat(text))
+
     def time(self, at: datetime | None) -> str:
         """The time and the day in the hospital's zone."""
         if at is None:

@@ -21,12 +21,15 @@ FLOORS = {
     "domain": 0,
     "settings": 0,
     "texts": 0,
+    "ooxml": 0,
     "rounds": 1,
     "collect": 1,
     "store": 1,
     "plays": 1,
     "reports": 1,
     "doctor": 1,
+    "sheets": 1,
+    "intake": 1,
     "bootstrap": 2,
     "web": 3,
     "console": 3,
@@ -34,7 +37,7 @@ FLOORS = {
     "__main__": 5,
 }
 # The tongue's own words may be asked for by the rooms above; the domain may be asked for by all.
-GROUND = {"domain", "settings", "texts"}
+GROUND = {"domain", "settings", "texts", "ooxml"}
 
 # Each outside library comes in by one door.
 DOORS = {
@@ -43,28 +46,34 @@ DOORS = {
     "ansible": ("plays.py",),
     "argon2": ("store/accounts.py",),
     "asyncio": ("collect/snmp.py",),
-    "cryptography": ("store/bundle.py", "store/verify.py"),
+    "cryptography": ("store/bundle.py", "store/verify.py", "collect/service_tls.py"),
     "docx": ("reports/",),
     "fastapi": ("web/",),
     "jinja2": ("web/pages.py", "reports/"),
+    "openpyxl": ("sheets/",),
     "paramiko": ("collect/ssh.py",),
     "prometheus_client": ("web/metrics.py",),
+    "pynetdicom": ("collect/service_dicom.py",),
     "pysnmp": ("collect/snmp.py",),
-    "rich": ("console.py", "cli.py"),
+    "rich": ("console.py", "cli/"),
     "securesystemslib": ("store/bundle.py",),
-    "socket": ("collect/ssh.py", "collect/snmp.py", "doctor.py", "cli.py"),
+    "socket": ("collect/ssh.py", "collect/snmp.py", "collect/service_wire.py", "doctor.py", "cli/", "intake.py"),
+    "ssl": ("collect/service_wire.py", "collect/service_tls.py"),
     "sqlalchemy": ("store/",),
     "starlette": ("web/",),
     "subprocess": ("collect/local.py", "plays.py", "store/verify.py"),
-    "typer": ("cli.py",),
-    "uvicorn": ("cli.py",),
+    "typer": ("cli/",),
+    "uvicorn": ("cli/",),
     "yaml": (
-        "bootstrap.py",
+        "bootstrap/",
+        "cli/checks.py",
         "collect/inventory.py",
         "collect/registers.py",
         "collect/yaml_file.py",
         "texts/__init__.py",
     ),
+    "xml": ("ooxml.py", "reports/nd30.py"),
+    "zipfile": ("ooxml.py", "sheets/", "reports/", "store/"),
     "zstandard": ("store/vault.py",),
 }
 CLOCKS = {"now", "today", "utcnow", "time", "monotonic", "perf_counter"}

@@ -9,9 +9,11 @@ import sys
 import time
 import zipfile
 
+import openpyxl
 import pytest
 
 from tests.conftest import ROOT
+from tests.unit.test_intake import a_pdf
 
 
 def emrctl(data, *argv, **options):
@@ -87,6 +89,7 @@ def test_a_failing_criterion_of_this_machine_is_explained_down_to_the_bytes(data
     assert all(digest in text for digest in digests)
 
 
+COMMUNICATE = "tcvn14423.risk.communicate"
 SAID = ["--by", "P", "--statement", "S", "--until", "2099-01-01"]
 BAD = [
     (["explain", "tcvn14423.log.ntpp"], 2, "tcvn14423.log.ntp"),
@@ -104,13 +107,21 @@ BAD = [
     (["accounts", "add", "khoa-kham", "doctor"], 2, "engineer"),
     (["accounts", "reset", "nobody"], 2, "nobody"),
     (
-        ["attest", "tcvn14423.x", "--by", "Phòng HC-TH", "--statement", "Đã ban hành", "--until", "2099-01-01"],
+        ["declare", "tcvn14423.x", "--by", "Phòng HC-TH", "--statement", "Đã ban hành", "--until", "2099-01-01"],
         2,
         "14423",
     ),
-    (["attest", "tcvn14423.risk.process", "--by", "P", "--statement", "S", "--until", "2020-01-01"], 2, "2020-01-01"),
-    (["attest", "tcvn14423.risk.process", "--by", " ", "--statement", "S", "--until", "2099-01-01"], 2, "ai khai"),
-    (["attest", "tcvn14423.risk.process", *SAID, "--document", "{tmp}/none.pdf"], 2, "none.pdf"),
+    (
+        ["declare", COMMUNICATE, "--by", "P", "--statement", "S", "--until", "2020-01-01"],
+        2,
+        "2020-01-01",
+    ),
+    (
+        ["declare", COMMUNICATE, "--by", " ", "--statement", "S", "--until", "2099-01-01"],
+        2,
+        "đơn vị khai",
+    ),
+    (["declare", COMMUNICATE, *SAID, "--document", "{tmp}/none.pdf"], 2, "none.pdf"),
     (["frobnicate"], 2, "frobnicate"),
     (["serve", "--port", "99999"], 2, "99999"),
 ]
@@ -165,21 +176,31 @@ def test_evidence_goes_out_and_verifies_and_one_flipped_bit_is_named(data, tmp_p
     assert (bad.returncode, name in bad.stderr) == (4, True)
 
 
-def test_a_persons_word_is_kept_with_its_document_and_moves_no_verdict(data, tmp_path):
+def test_a_document_is_kept_moves_its_criterion_and_lies_in_the_bundle(data, tmp_path):
     paper = tmp_path / "quy-trinh.pdf"
-    paper.write_bytes(b"%PDF-1.7 canary of a document")
-    before = emrctl(data, "score", "--json").stdout
-    argv = ["attest", "tcvn14423.risk.process", "--by", "Phòng HC-TH", "--statement", "Đã ban hành quy trình"]
-    kept = emrctl(data, *argv, "--until", "2099-01-01", "--document", paper, "--json")
+    paper.write_bytes(a_pdf())
+    name = "tcvn14423.risk.process"
+    argv = ["declare", name, "--by", "Phòng HC-TH", "--statement", "Đã ban hành quy trình"]
+    refused = emrctl(data, *argv, "--until", "2099-01-01")
+    assert (refused.returncode, "văn bản đã ký" in refused.stderr) == (2, True)
+    signed = ["--kind", "document", "--issued-on", "2026-01-05", "--signer", "Giám đốc", "--document", paper]
+    kept = emrctl(data, *argv, *signed, "--json")
     assert kept.returncode == 0, kept.stderr
-    (said,) = json.loads(emrctl(data, "explain", "tcvn14423.risk.process", "--json").stdout)["attestations"]
-    assert (said["link"], said["by"]) == (json.loads(kept.stdout)["seq"], "Phòng HC-TH")
-    assert "Đã ban hành quy trình" in emrctl(data, "explain", "tcvn14423.risk.process").stdout
-    assert emrctl(data, "score", "--json").stdout == before
+    story = json.loads(emrctl(data, "explain", name, "--json").stdout)
+    (said,) = story["words"]
+    assert (said["id"], said["value"]["by"]) == (-json.loads(kept.stdout)["seq"], "Phòng HC-TH")
+    assert (story["score"]["verdict"], story["score"]["proof"]) == ("met", "declared")
+    assert "Đã ban hành quy trình" in emrctl(data, "explain", name).stdout
     out = tmp_path / "bundle.zip"
     assert emrctl(data, "evidence", "export", "--out", out).returncode == 0
     with zipfile.ZipFile(out) as opened:
-        assert opened.read(f"objects/{said['document']}") == paper.read_bytes()
+        assert opened.read(f"objects/{said['raw_digest']}") == paper.read_bytes()
+    taken_back = emrctl(data, *argv, "--kind", "withdrawn")
+    assert taken_back.returncode == 0
+    assert json.loads(emrctl(data, "explain", name, "--json").stdout)["score"]["verdict"] == "unknown"
+    words = emrctl(data, "explain", name, "--json").stdout
+    assert emrctl(data, "reindex").returncode == 0
+    assert emrctl(data, "explain", name, "--json").stdout == words
 
 
 def test_the_weekly_report_is_written_and_kept_in_the_chain(data, tmp_path):
@@ -241,3 +262,124 @@ def test_every_file_of_the_house_when_broken_is_named_and_loses_nothing(tmp_path
     assert word in said
     assert "Traceback" not in said
     assert emrctl(tmp_path / "data", "status").returncode == 0
+
+
+CHECK_FILE = """
+checks:
+- id: try.disk
+  title: {vi: "Đĩa còn chỗ", en: "The disk has room"}
+  fact: disk.usage
+  role: controlplane
+  of: used_percent
+  expect: {at_most: 100}
+  fresh_within: 7d
+  severity: low
+  fix: {vi: "Dọn đĩa", en: "Clean the disk"}
+  examples: {met: [[{mount: /, used_percent: 40}]], not_met: [[{mount: /, used_percent: NOT_MET}]]}
+"""
+
+
+def test_a_new_check_is_tried_on_the_latest_facts_and_nothing_is_kept(data, tmp_path):
+    head = emrctl(data, "chain", "--json").stdout
+    file = tmp_path / "mine.yaml"
+    file.write_text(CHECK_FILE.replace("NOT_MET", "101"), encoding="utf-8")
+    tried = emrctl(data, "checks", "test", file, "--json")
+    assert tried.returncode == 0, tried.stderr
+    (trial,) = json.loads(tried.stdout)
+    assert [(f["asset"], f["verdict"]) for f in trial["findings"]] == [("controlplane-01", "met")]
+    file.write_text(CHECK_FILE.replace("NOT_MET", "99"), encoding="utf-8")
+    wrong = emrctl(data, "checks", "test", file)
+    assert (wrong.returncode, "Ví dụ" in wrong.stdout) == (1, True)
+    file.write_text(CHECK_FILE.replace("disk.usage", "disk.usagee"), encoding="utf-8")
+    unknown = emrctl(data, "checks", "test", file)
+    assert (unknown.returncode, "disk.usage" in unknown.stderr) == (1, True)
+    assert emrctl(data, "checks", "test", tmp_path / "none.yaml").returncode == 2
+    assert emrctl(data, "chain", "--json").stdout == head
+
+
+def test_coverage_counts_every_framework_and_never_more_than_there_is(data):
+    rows = {r["framework"]: r for r in json.loads(emrctl(data, "checks", "coverage", "--json").stdout)["frameworks"]}
+    assert set(rows) >= {"tt54-2017", "tt13-2025", "cv365-2025", "tcvn14423-2026", "tcvn11930-2017"}
+    for row in rows.values():
+        assert row["confirmed"] + row["second_hand"] + row["draft"] == row["criteria"]
+        assert row["automated"] <= row["judged"] <= row["criteria"]
+        for level, count in row["automated_by_level"].items():
+            assert count <= row["judged_by_level"][level] <= row["measurable_by_level"][level]
+    assert rows["tcvn14423-2026"]["measurable_by_level"] == {"1": 62, "2": 75, "3": 117}
+    assert (rows["tt54-2017"]["criteria"], rows["tt54-2017"]["draft"]) == (135, 104)
+
+
+def test_the_level_is_certain_and_possible_and_a_wrong_answer_is_said(data):
+    asked = emrctl(data, "level", "internal=yes", "nonpublic=có", "--json")
+    found = json.loads(asked.stdout)["determination"]
+    assert (found["level"], found["possible"]) == ("2", "3")
+    for bad in ("internal", "internal=maybe", "nothing=yes", "internal=7"):
+        refused = emrctl(data, "level", bad)
+        assert (refused.returncode, bad in refused.stderr) == (2, True), bad
+
+
+def test_a_duty_that_was_done_is_no_longer_late(data):
+    def late() -> list[str]:
+        rows = json.loads(emrctl(data, "duties", "--json").stdout)["duties"]
+        return [row["duty"]["id"] for row in rows if (row["days_left"] or 0) < 0]
+
+    name = late()[0]
+    assert emrctl(data, "file", name, "--by", "Giám đốc").returncode == 0
+    assert name not in late()
+    refused = emrctl(data, "file", "security.year_close", "--by", "P")
+    assert (refused.returncode, "security.year_closed" in refused.stderr) == (2, True)
+    assert emrctl(data, "file", name, "--by", "P", "--on", "2999-01-01").returncode == 2
+
+
+def test_an_incident_has_its_deadlines_in_the_hospitals_time(data):
+    rows = json.loads(emrctl(data, "incident", "2026-11-26T14:30", "--serious", "--json").stdout)
+    assert [row["due_at"] for row in rows] == ["2026-11-27T07:30:00.000000Z", "2026-11-29T07:30:00.000000Z"]
+    assert "27/11/2026 14:30" in emrctl(data, "incident", "2026-11-26T14:30", "--serious").stdout
+    assert emrctl(data, "incident", "hôm qua").returncode == 2
+
+
+def test_the_law_in_force_follows_the_day_asked_for(data):
+    def frameworks(*options: str) -> set[str]:
+        return {g["framework"] for g in json.loads(emrctl(data, "score", "--json", *options).stdout)["groups"]}
+
+    assert "tcvn11930-2017" in frameworks("--law", "2025-08-15")
+    assert "tcvn14423-2026" not in frameworks("--law", "2025-08-15")
+    assert "tcvn14423-2026" in frameworks()
+    assert "tcvn11930-2017" in frameworks("--as-of", "2025-08-15")
+
+
+def test_a_difference_of_two_days_names_its_causes(data):
+    moved = json.loads(emrctl(data, "diff", "2025-08-15", "--json").stdout)
+    assert any(c["causes"] for c in moved["criteria"])
+    assert emrctl(data, "diff", "2025-08-15").returncode == 0
+    assert emrctl(data, "diff", "2999-01-01").returncode == 2
+    assert emrctl(data, "diff", "20990101T000000Z-ffffff").returncode == 2
+
+
+def test_a_framework_is_confirmed_from_the_official_copy_and_earlier_rounds_keep_their_rules(data, tmp_path):
+    book, official = tmp_path / "tt54.xlsx", tmp_path / "tt54-ban-chinh.pdf"
+    official.write_bytes(a_pdf())
+    assert emrctl(data, "catalog", "export", "tt54", "--xlsx", "--out", book).returncode == 0
+    untouched = json.loads(emrctl(data, "catalog", "import", book, "--framework", "tt54", "--json").stdout)
+    assert (untouched["preview"]["bad"], untouched["preview"]["changes"], untouched["ready"]) == ([], [], False)
+    opened = openpyxl.load_workbook(book)
+    page = opened["Tiêu chí"]
+    (confirm,) = [cell.column for cell in page[3] if str(cell.value).startswith("Xác nhận")]
+    row = next(cells[0].row for cells in page.iter_rows(min_row=4) if cells[0].value == "tt54.lis.basic.1")
+    page.cell(row, confirm).value = "x"
+    opened.save(book)
+    before = json.loads(emrctl(data, "score", "--json").stdout)["catalog_digest"]
+    argv = ["catalog", "import", book, "--framework", "tt54", "--by", "Phòng HC-TH", "--document", official, "--json"]
+    kept = json.loads(emrctl(data, *argv).stdout)
+    assert kept["link"]["kind"] == "pack"
+    rows = {r["framework"]: r for r in json.loads(emrctl(data, "checks", "coverage", "--json").stdout)["frameworks"]}
+    assert rows["tt54-2017"]["confirmed"] == 1
+    story = json.loads(emrctl(data, "explain", "tt54.lis.basic.1", "--json").stdout)
+    assert story["criterion"]["standing"] == "confirmed"
+    assert json.loads(emrctl(data, "score", "--json").stdout)["catalog_digest"] != before
+    page.cell(row, confirm).value = "=1+1"
+    opened.save(book)
+    bad = emrctl(data, "catalog", "import", book, "--framework", "tt54")
+    assert (bad.returncode, "Tiêu chí!" in bad.stdout) == (1, True)
+    assert emrctl(data, "catalog", "import", book, "--framework", "tt54", "--by", "P").returncode == 2
+    assert emrctl(data, "catalog", "export", "tt99").returncode == 2

@@ -31,9 +31,22 @@ def measured(tmp_path_factory):
 
 def test_as_shipped_only_this_machine_is_looked_at(measured):
     plane, kept, _ = measured
-    assert kept.looks == {"answered": 1, "no_address": 74}
+    assert kept.looks == {"answered": 1, "no_address": 81}
     (look,) = plane.archive.looks_of(kept.id)
     assert (look["asset"], look["transport"]) == ("controlplane-01", "local")
+
+
+def test_the_law_beside_the_criteria_is_loaded_from_its_files(measured):
+    plane, _, _ = measured
+    assert (plane.questionnaire.id, plane.duties.id) == ("level-nd331-2026", "duties-vn")
+
+
+def test_a_text_without_levels_is_shown_and_decides_none(measured):
+    plane, _, _ = measured
+    groups = {(g.framework, g.group): g for g in plane.judgement().card.groups}
+    shares = {key: g for key, g in groups.items() if g.reason.code == "share_rule"}
+    assert shares, sorted(groups)
+    assert all(not g.determinable and g.proven is None and g.total for g in shares.values())
 
 
 def test_the_facts_of_this_machine_are_real(measured):
@@ -123,7 +136,7 @@ def test_a_host_without_a_route_is_a_failed_look_and_the_round_goes_on(tmp_path)
     plane = a_plane(tmp_path / "data", inventory=[overlay])
     kept = plane.make_round()
     assert kept.looks["answered"] == 1
-    assert kept.looks["no_address"] == 73
+    assert kept.looks["no_address"] == 80
     (failed,) = [look for look in plane.archive.looks_of(kept.id) if look["asset"] == "sv-01"]
     assert failed["outcome"] != Outcome.ANSWERED
     assert failed["detail"]

@@ -29,11 +29,13 @@ from fastapi.routing import APIRoute
 
 from controlplane import texts
 from controlplane.bootstrap import Plane, init_store
-from controlplane.domain.model import Verdict
+from controlplane.domain.declared import Word
+from controlplane.domain.model import Declared, Verdict
 from controlplane.settings import Settings
 from controlplane.store.accounts import ROLES, Accounts
 from controlplane.web.access import ANONYMOUS, API, LOOPBACK, TABLE
 from controlplane.web.app import LARGEST_BODY_BYTES, SECURITY_HEADERS, make_app
+from tests.unit.test_intake import a_pdf
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # starlette announces a successor of httpx; ours is the one that is locked
@@ -932,7 +934,7 @@ def test_a_title_of_an_asset_that_is_gone_is_no_problem(
 ) -> None:
     judged = plane.judgement()
     fewer = {name: asset for name, asset in judged.assets.items() if name != "controlplane-01"}
-    monkeypatch.setattr(plane, "judgement", lambda as_of=None: replace(judged, assets=fewer))
+    monkeypatch.setattr(plane, "judgement", lambda as_of=None, law=None: replace(judged, assets=fewer))
     client = client_of(app, "admin")
     started = time.monotonic()
     for path in ("/", "/rounds", "/criteria"):
@@ -945,8 +947,10 @@ def test_a_persons_word_stands_on_the_criterions_page_as_text(
     plane: Plane, clients: Mapping[str, TestClient], clock: Clock
 ) -> None:
     said = "Đã ban hành <script>alert(1)</script>"
-    plane.attest("tcvn14423.risk.process", "Phòng HC-TH", said, date(2099, 1, 1), ("qd.pdf", b"%PDF-1.7"))
-    page = clients["auditor"].get("/criteria/tcvn14423.risk.process").text
+    name = "tcvn14423.risk.communicate"
+    word = Word((name,), Declared.ATTESTATION, "Phòng HC-TH", said, expires_on=date(2099, 1, 1))
+    plane.declare(word, [plane.examine("qd.pdf", a_pdf())])
+    page = clients["auditor"].get(f"/criteria/{name}").text
     assert "Phòng HC-TH" in page
     assert "qd.pdf" in page
     assert "<script>" not in page

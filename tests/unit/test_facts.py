@@ -14,7 +14,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane.collect.facts import FACTS, RECORD_FACTS, SHELL_FACTS, SNMP_FACTS
+from controlplane.collect.facts import FACTS, RECORD_FACTS, SERVICE_FACTS, SHELL_FACTS, SNMP_FACTS
 from controlplane.domain.chain import canonical
 from controlplane.domain.model import Fact
 
@@ -59,15 +59,16 @@ def test_every_recording_belongs_to_a_fact() -> None:
 def test_there_are_enough_facts() -> None:
     assert len(SHELL_FACTS) >= 45
     assert len(SNMP_FACTS) >= 20
+    assert len(SERVICE_FACTS) >= 15
     assert len(RECORD_FACTS) >= 15
-    assert len(FACTS) == len(SHELL_FACTS) + len(SNMP_FACTS) + len(RECORD_FACTS)
+    assert len(FACTS) == len(SHELL_FACTS) + len(SNMP_FACTS) + len(SERVICE_FACTS) + len(RECORD_FACTS)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_fact_says_what_it_is(name: str) -> None:
     fact = FACTS[name]
     assert re.fullmatch(r"[a-z]+[a-z0-9_]*\.[a-z0-9_-]+", fact.name)
-    assert fact.family in ("shell", "snmp", "record")
+    assert fact.family in ("shell", "snmp", "service", "record")
     assert fact.ask
     assert fact.unit
     assert fact.source
@@ -130,7 +131,10 @@ def test_garbage_in_the_right_sections_is_read_or_refused(name: str, data: st.Da
             st.lists(inner, max_size=3)
             | st.dictionaries(
                 st.sampled_from(
-                    ["blockdevices", "name", "type", "size", "children", "mountpoint", "ifname", "addr_info"]
+                    [
+                        *("blockdevices", "name", "type", "size", "children", "mountpoint", "ifname", "addr_info"),
+                        *("status", "headers", "cookies", "times_ms", "version", "cipher", "storage", "lists"),
+                    ]
                 ),
                 inner,
                 max_size=4,
@@ -155,7 +159,7 @@ CHECKS = [
     check
     for path in sorted((RECORDED.parents[1] / "checks").glob("*.yaml"))
     for check in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("checks") or ()
-    if check["fact"] in {fact.name for fact in (*SHELL_FACTS, *RECORD_FACTS)}
+    if check["fact"] in {fact.name for fact in (*SHELL_FACTS, *SERVICE_FACTS, *RECORD_FACTS)}
 ]
 
 
@@ -164,7 +168,7 @@ def rows_of(value: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: str(check["id"]))
-def test_a_check_names_a_figure_that_hosts_really_give(check: dict[str, Any]) -> None:
+def test_a_check_names_a_figure_that_hosts_and_services_really_give(check: dict[str, Any]) -> None:
     """The figure and the keys of the examples stand in recorded values, and the figure has the type that is tested."""
     recorded = [case(path)["value"] for path in (RECORDED / check["fact"]).glob("*.json")]
     rows = [row for value in recorded for row in rows_of(value) if isinstance(row, dict)]

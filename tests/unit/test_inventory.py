@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import textwrap
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -213,9 +214,48 @@ def test_the_hospital_of_the_plan() -> None:
     departments = [group for group in sizes if group.startswith("dept_")] + ["ban_giam_doc"]
     assert len(departments) == 6
     assert sum(sizes[group] for group in departments) == 35
-    assert inventory.groups["service_endpoints"] == ("ep-emr", "ep-his", "ep-lis", "ep-pacs", "ep-sign")
+    endpoints = ("ep-emr", "ep-his", "ep-lis", "ep-mail", "ep-pacs", "ep-portal", "ep-sign")
+    assert inventory.groups["service_endpoints"] == endpoints
+    assert inventory.groups["record_systems"] == ("ep-emr", "ep-his", "ep-lis", "ep-pacs")
+    assert inventory.groups["modalities"] == inventory.groups["cameras"] == ()
     assert inventory.groups["site"] == ("site",)
-    assert len(inventory.assets) == 81
+    assert len(inventory.assets) == 83
+
+
+def test_a_service_says_what_it_may_be_asked(tmp_path: Path) -> None:
+    told = {
+        "url": "https://emr.hospital.invalid:8443/emr",
+        "health": "/health",
+        "viewer": "/viewer?kiosk=1",
+        "fhir": "/fhir",
+        "dicomweb": "/dicom-web",
+        "plain_port": 8080,
+        "ca_file": "hospital.pem",
+        "dicom": {"port": 11112, "called_aet": "PACS 01", "calling_aet": "EMRCTL", "tls": True},
+        "hl7": {"port": 2575, "application": "LIS", "facility": "BV", "tls": False},
+        "smtp": {"port": 25},
+        "sql": {"port": 5432, "engine": "postgresql"},
+        "tcp": {"port": 554},
+    }
+    host = {"emr_kind": "service", "emr_transports": ["service"], "emr_service": told}
+    inventory = load(tmp_path, json.dumps({"all": {"hosts": {"ep-01": host}}}))
+    assert inventory.assets["ep-01"].access["emr_service"] == told
+    assert inventory.assets["ep-01"].transports == ("service",)
+    for only in ("smtp", "sql", "tcp", "hl7", "dicom", "url"):
+        load(tmp_path, json.dumps({"all": {"hosts": {"ep-01": host | {"emr_service": {only: told[only]}}}}}))
+
+
+def test_the_example_of_the_how_to_can_be_laid_over_the_shipped_inventory(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "connect-a-service.md").read_text(encoding="utf-8")
+    block = page.split("```yaml\n")[1].split("```")[0]
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(textwrap.dedent(block), encoding="utf-8")
+    inventory = load_inventory([HOSTS, overlay], ROOT)
+    assert inventory.groups["modalities"] == ("ct-01",)
+    assert inventory.groups["cameras"] == ("cam-01",)
+    camera = inventory.assets["cam-01"]
+    assert (camera.kind, camera.transports, camera.address) == ("service", ("service",), "192.0.2.90")
+    assert inventory.assets["ep-pacs"].access["emr_service"]["dicom"]["called_aet"] == "PACS"
 
 
 def test_as_shipped_only_this_machine_has_an_address() -> None:
@@ -374,6 +414,30 @@ def test_a_broken_file_is_refused_with_its_line(tmp_path: Path, text: str, line:
         ('emr_snmp: {version: "3"}', "must be {version"),
         ('emr_snmp: {version: "3", secret_file: x, prot: 1}', "must be {version"),
         ('emr_snmp: {version: "3", secret_file: x, port: 0}', "must be {version"),
+        ("emr_service: https://a/", "must be a mapping with at least one protocol"),
+        ("emr_service: {}", "must be a mapping with at least one protocol"),
+        ("emr_service: {helth: /x}", "Nearest: health"),
+        ("emr_service: {health: /x}", "needs url when it has health"),
+        ("emr_service: {url: ftp://a/}", "url must be https://HOST"),
+        ('emr_service: {url: "https://who:canary@a/"}', "url must be https://HOST"),
+        ('emr_service: {url: "https://a/?x=1"}', "url must be https://HOST"),
+        ('emr_service: {url: "https://a:0/"}', "url must be https://HOST"),
+        ('emr_service: {url: "https://a:99999/"}', "url must be https://HOST"),
+        ('emr_service: {url: "https://a b/"}', "url must be https://HOST"),
+        ('emr_service: {url: "https://bệnh-viện/"}', "url must be https://HOST"),
+        ('emr_service: {url: "https://a/\\r\\nX: y"}', "url must be https://HOST"),
+        ("emr_service: {url: https://a/, health: x}", "health must be a path"),
+        ('emr_service: {url: https://a/, health: "/x y"}', "health must be a path"),
+        ("emr_service: {url: https://a/, plain_port: 0}", "plain_port must be a port"),
+        ("emr_service: {url: https://a/, ca_file: ../../etc/x}", "ca_file must be the name"),
+        ("emr_service: {dicom: {port: 104}}", "dicom must be {port, called_aet"),
+        ("emr_service: {dicom: {port: 104, called_aet: A, calling_aet: SEVENTEEN_LETTERS}}", "at most 16 characters"),
+        ('emr_service: {dicom: {port: 104, called_aet: A, calling_aet: "  "}}', "at most 16 characters"),
+        ("emr_service: {hl7: {port: no}}", "hl7 must be {port}"),
+        ('emr_service: {hl7: {port: 2575, application: "A|B"}}', "hl7 must be {port}"),
+        ("emr_service: {smtp: 25}", "smtp must be {port"),
+        ("emr_service: {tcp: {port: true}}", "tcp must be {port"),
+        ("emr_service: {sql: {port: 3306, engine: mysql}}", "engine: postgresql"),
         ('ansible_port: "22"', "whole number"),
         ("ansible_port: 0", "from 1 to 65535"),
         ("ansible_port: 65536", "from 1 to 65535"),
@@ -415,6 +479,7 @@ def test_a_wrong_variable_is_refused_with_host_name_and_line(tmp_path: Path, var
         "snmp_community: canary-9f3a",
         'emr_snmp: {version: "3", secret_file: x, auth_key: canary-9f3a}',
         "anything: {deeper: [{api_token: canary-9f3a}]}",
+        "emr_service: {hl7: {port: 2575, password: canary-9f3a}}",
         "ansible_ssh_private_key: canary-9f3a",
         'note: "-----BEGIN OPENSSH PRIVATE KEY-----canary-9f3a"',
         'note: "$ANSIBLE_VAULT;1.1;AES256 canary-9f3a"',
@@ -696,6 +761,7 @@ def test_the_campaign_of_the_plan() -> None:
         ("tt54-2017", "lis", "advanced"),
         ("tt54-2017", "rispacs", "advanced"),
         ("tt54-2017", "mgmt", "advanced"),
+        ("tt13-2025", "emr", "met"),
         ("tcvn14423-2026", "system", "2"),
     }
     assert campaign.hospital.short_symbol == "BVNT"

@@ -110,6 +110,14 @@ def test_a_group_out_of_force_proves_no_level():
     assert group_of(catalog, [M, M, M, M], date(2025, 6, 6)).determinable is False
 
 
+def test_a_text_without_levels_shows_its_share_and_no_level():
+    catalog = world(rule="share")
+    group = group_of(catalog, [M, M, M, M])
+    assert (group.determinable, group.proven, group.possible, group.reason.code) == (False, None, None, "share")
+    assert (group.counts, group.total) == ({"met": 4}, 4)
+    assert group_of(catalog, [M, N, M, U]).counts == {"met": 2, "not_met": 1, "unknown": 1}
+
+
 def test_a_framework_is_scored_only_while_it_is_in_force():
     assert card_of(world(), [M] * 4, date(2024, 12, 31)).groups == ()
 

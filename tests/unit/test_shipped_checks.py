@@ -32,6 +32,7 @@ def test_there_are_enough_real_checks_and_facts():
     assert len(CHECKS) >= 30
     assert sum(1 for f in FACTS.values() if f.family == "shell") >= 45
     assert sum(1 for f in FACTS.values() if f.family == "snmp") >= 20
+    assert sum(1 for f in FACTS.values() if f.family == "service") >= 15
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.id)
@@ -54,14 +55,17 @@ def test_a_check_names_an_inventory_group_a_remedy_and_sentences(check):
 
 
 def test_a_fact_of_another_family_is_not_asked_of_a_role_that_cannot_answer():
-    shell = {"linux_servers", "linux_hosts", "workstations", "servers", "controlplane"}
     inventory = load_inventory([ROOT / "inventory" / "hosts.yaml"], ROOT)
+    shell = {"linux_servers", "linux_hosts", "workstations", "servers", "controlplane"}
     for check in CHECKS:
         fact = FACTS[check.fact]
         if fact.family == "shell":
             assert check.role in shell, check.id
         elif fact.family == "record":
             assert {inventory.assets[name].kind for name in inventory.groups[check.role]} <= set(fact.kinds), check.id
+        elif FACTS[check.fact].family == "service":
+            assert set(inventory.groups[check.role]) <= set(inventory.groups["service_endpoints"]), check.id
+            assert check.if_absent is None, f"{check.id}: a service that is missing is unknown, never out of scope"
         else:
             assert check.role not in {"linux_servers", "linux_hosts", "workstations", "controlplane"}, check.id
 

@@ -165,7 +165,9 @@ def test_levels_are_a_pair_and_an_unknown_level_says_why():
     assert "(LIS): Chưa đạt mức cơ bản (đã chứng minh) / có thể đạt mức nâng cao; mục tiêu mức nâng cao." in text
     assert "theo cấp độ: Dưới mức 1 (đã chứng minh) / có thể đạt mức 2; mục tiêu mức 2." in text
     assert "(HIS): chưa xác định được mức, mục tiêu mức 6. Lý do: chưa có danh mục chính thức đầy đủ" in text
-    assert "(EMR): chưa xác định được mức, mục tiêu mức cơ bản. Lý do: nhóm tiêu chí đã hết hiệu lực." in text
+    assert (
+        "(EMR): chưa xác định được mức, mục tiêu mức cơ bản. Lý do: nhóm tiêu chí không có hiệu lực ngày này." in text
+    )
 
 
 def test_a_level_that_is_not_determinable_is_never_printed():

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from controlplane.collect.facts import (
     linux_access,
+    linux_agents,
+    linux_guard,
     linux_hardening,
+    linux_identity,
     linux_lists,
     linux_logging,
+    linux_logsources,
     linux_network,
     linux_software,
     linux_storage,
@@ -15,6 +19,8 @@ from controlplane.collect.facts import (
     record_assets,
     record_network,
     record_software,
+    service_clinical,
+    service_web,
     snmp_interfaces,
     snmp_printer,
     snmp_system,
@@ -32,6 +38,10 @@ SHELL_FACTS: tuple[Fact, ...] = (
     *linux_software.FACTS,
     *linux_hardening.FACTS,
     *linux_lists.FACTS,
+    *linux_identity.FACTS,
+    *linux_logsources.FACTS,
+    *linux_agents.FACTS,
+    *linux_guard.FACTS,
 )
 """The whole script of every look at a Linux host is made of these, in this order."""
 
@@ -55,6 +65,10 @@ RECORD_FACTS: tuple[Fact, ...] = (
 """What the control plane derives itself from the inventory, the registers and the answers that stand."""
 
 
+SERVICE_FACTS: tuple[Fact, ...] = (*service_web.FACTS, *service_clinical.FACTS)
+"""What a service is asked over the network; its ``emr_service`` says which of these it can answer."""
+
+
 def _registry(*tuples: tuple[Fact, ...]) -> dict[str, Fact]:
     found: dict[str, Fact] = {}
     for fact in (fact for one in tuples for fact in one):
@@ -64,4 +78,4 @@ def _registry(*tuples: tuple[Fact, ...]) -> dict[str, Fact]:
     return found
 
 
-FACTS: dict[str, Fact] = _registry(SHELL_FACTS, SNMP_FACTS, RECORD_FACTS)
+FACTS: dict[str, Fact] = _registry(SHELL_FACTS, SNMP_FACTS, SERVICE_FACTS, RECORD_FACTS)

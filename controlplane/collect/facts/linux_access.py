@@ -27,7 +27,7 @@ WEAK_KEX = re.compile(r"sha1$|group1-|-sha1-|^rsa1024")
 INACTIVE_DAYS = 45
 ADMIN_PASSWORD_DAYS = 60
 
-_NO_LOGIN = re.compile(r"/(nologin|false|sync|shutdown|halt|git-shell)$")
+NO_LOGIN = re.compile(r"/(nologin|false|sync|shutdown|halt|git-shell)$")
 
 
 def read_sshd(text: str) -> dict[str, Any]:
@@ -41,6 +41,7 @@ def read_sshd(text: str) -> dict[str, Any]:
         "permit_root_login": {"without-password": "prohibit-password"}.get(root, root),
         "password_authentication": found.get("passwordauthentication") == "yes",
         "keyboard_interactive": found.get("kbdinteractiveauthentication") == "yes",
+        "password_alone": _password_alone(found),
         "pubkey_authentication": found.get("pubkeyauthentication") == "yes",
         "permit_empty_passwords": found.get("permitemptypasswords") == "yes",
         "max_auth_tries": whole(found.get("maxauthtries", "6")),
@@ -56,6 +57,13 @@ def read_sshd(text: str) -> dict[str, Any]:
         "weak_kex": _weak(found.get("kexalgorithms", ""), WEAK_KEX),
         "ports": sorted({whole(p) for p in re.findall(r"(?m)^port (\S+)$", text)}),
     }
+
+
+def _password_alone(found: dict[str, str]) -> bool:
+    """Whether questions and answers (a password) are enough to come in, without a key before them."""
+    asked = found.get("kbdinteractiveauthentication") == "yes" or found.get("passwordauthentication") == "yes"
+    lists = found.get("authenticationmethods", "any").split()
+    return asked and not all("publickey" in one.split(",") for one in lists)
 
 
 def _weak(algorithms: str, pattern: re.Pattern[str]) -> int:
@@ -102,18 +110,23 @@ def _history(pam: str) -> int:
 
 
 def read_lockout(text: str) -> dict[str, Any]:
-    """Failed logins in a row before the account is locked, and for how long (0: until an administrator opens it)."""
+    """Failed logins in a row before the account is locked, and for how long (0: until an administrator opens it).
+
+    ``lock_hours`` is the same span for a bound from below; a lock that only an administrator opens lasts ``NEVER``.
+    """
     pam, conf = part(text, "pam", "conf")
     found = [line for line in lines(pam) if "pam_faillock.so" in line or "pam_tally2.so" in line]
     if not found:
-        return {"enabled": False, "attempts": NEVER, "unlock_seconds": 0, "root_too": False}
+        return {"enabled": False, "attempts": NEVER, "unlock_seconds": 0, "lock_hours": 0, "root_too": False}
     options = settings(conf) | dict(re.findall(r"\b(deny|unlock_time)=([0-9]{1,9})\b", " ".join(found)))
     attempts = whole(options.get("deny", "3"))
-    seconds = options.get("unlock_time", "600")
+    word = options.get("unlock_time", "600")
+    seconds = 0 if word == "never" else whole(word)
     return {
         "enabled": attempts > 0,
         "attempts": attempts or NEVER,
-        "unlock_seconds": 0 if seconds == "never" else whole(seconds),
+        "unlock_seconds": seconds,
+        "lock_hours": seconds // 3600 if seconds else NEVER,
         "root_too": "even_deny_root" in conf or "even_deny_root" in pam,
     }
 
@@ -140,7 +153,7 @@ def read_accounts(text: str) -> dict[str, Any]:
         uid, sign, shell = line.partition(":")
         if not sign:
             raise ValueError("not a line uid:shell")
-        number, may_log_in = whole(uid), not _NO_LOGIN.search(shell or "/bin/sh")
+        number, may_log_in = whole(uid), not NO_LOGIN.search(shell or "/bin/sh")
         total += 1
         roots += number == 0
         people += 1000 <= number < 60_000 and may_log_in
@@ -150,7 +163,7 @@ def read_accounts(text: str) -> dict[str, Any]:
     return {"total": total, "people": people, "uid_zero": roots, "service_with_shell": service}
 
 
-def _statuses(text: str) -> dict[str, tuple[str, date | None, int]]:
+def password_statuses(text: str) -> dict[str, tuple[str, date | None, int]]:
     """Account -> (P, L or NP; day of the last change; days it may live) from ``passwd -S -a``."""
     found: dict[str, tuple[str, date | None, int]] = {}
     for line in lines(text):
@@ -164,7 +177,8 @@ def _statuses(text: str) -> dict[str, tuple[str, date | None, int]]:
     return found
 
 
-def _admins(text: str) -> set[str]:
+def admin_names(text: str) -> set[str]:
+    """root and the members of the administrators' groups, from lines of /etc/group."""
     members: set[str] = {"root"}
     for line in lines(text):
         cells = line.split(":")
@@ -177,9 +191,9 @@ def _admins(text: str) -> set[str]:
 def read_passwords(text: str) -> dict[str, Any]:
     """State and age of local passwords, in counts. Administrators are root and the members of sudo, wheel and admin."""
     today, groups, statuses = part(text, "today", "groups", "statuses")
-    now, found, admins = day(today), _statuses(statuses), _admins(groups)
+    now, found, admins = day(today), password_statuses(statuses), admin_names(groups)
     usable = {name: entry for name, entry in found.items() if entry[0] == "P"}
-    old = [name for name in admins & set(usable) if _days(now, usable[name][1]) > ADMIN_PASSWORD_DAYS]
+    old = [name for name in admins & set(usable) if days_between(now, usable[name][1]) > ADMIN_PASSWORD_DAYS]
     return {
         "with_password": len(usable),
         "without_password": sum(entry[0] == "NP" for entry in found.values()),
@@ -191,7 +205,8 @@ def read_passwords(text: str) -> dict[str, Any]:
     }
 
 
-def _days(now: date, then: date | None) -> int:
+def days_between(now: date, then: date | None) -> int:
+    """Whole days from one day to another; ``NEVER`` when the earlier one is not known."""
     return NEVER if then is None else (now - then).days
 
 
@@ -201,11 +216,11 @@ def read_inactive(text: str) -> dict[str, Any]:
     An account that was never used counts from the day its password was set.
     """
     today, people, statuses, last = part(text, "today", "people", "statuses", "last")
-    now, found = day(today), _statuses(statuses)
-    names = [line.split(":")[0] for line in lines(people) if not _NO_LOGIN.search(line)]
+    now, found = day(today), password_statuses(statuses)
+    names = [line.split(":")[0] for line in lines(people) if not NO_LOGIN.search(line)]
     enabled = [name for name in names if found.get(name, ("L",))[0] == "P"]
-    used = _last_logins(last)
-    idle = [name for name in enabled if _days(now, used.get(name) or found[name][1]) > INACTIVE_DAYS]
+    used = last_logins(last)
+    idle = [name for name in enabled if days_between(now, used.get(name) or found[name][1]) > INACTIVE_DAYS]
     return {
         "enabled": len(enabled),
         "inactive_45_days": len(idle),
@@ -213,7 +228,7 @@ def read_inactive(text: str) -> dict[str, Any]:
     }
 
 
-def _last_logins(text: str) -> dict[str, date]:
+def last_logins(text: str) -> dict[str, date]:
     """Account -> day of the last login, from lastlog or lastlog2 in the C locale."""
     found = lines(text)
     if found and not found[0].startswith("Username"):
@@ -229,7 +244,7 @@ def _last_logins(text: str) -> dict[str, date]:
 
 def read_admins(text: str) -> dict[str, Any]:
     """Accounts that may become root through a group: how many, root itself not counted."""
-    return {"members": len(_admins(text) - {"root"})}
+    return {"members": len(admin_names(text) - {"root"})}
 
 
 def read_sudo(text: str) -> dict[str, Any]:
@@ -298,7 +313,7 @@ _PAM_AUTH = (
     "grep -hsE '^[[:space:]]*(auth|account)[[:space:]].*pam_(faillock|tally2)' /etc/pam.d/common-auth "
     "/etc/pam.d/common-account /etc/pam.d/system-auth /etc/pam.d/password-auth"
 )
-_GROUPS = "grep -E '^(sudo|wheel|admin):' /etc/group"
+ADMIN_GROUPS = "grep -E '^(sudo|wheel|admin):' /etc/group"
 
 FACTS: tuple[Fact, ...] = (
     Fact(
@@ -346,7 +361,8 @@ FACTS: tuple[Fact, ...] = (
     Fact(
         "accounts.passwords",
         "shell",
-        f"echo '-- today'; date -u +%F; echo '-- groups'; {_GROUPS}; echo '-- statuses'; ${{S}} /usr/bin/passwd -S -a",
+        f"echo '-- today'; date -u +%F; echo '-- groups'; {ADMIN_GROUPS}; "
+        "echo '-- statuses'; ${S} /usr/bin/passwd -S -a",
         read_passwords,
         "accounts",
         "passwd(1) -S, shadow(5)",
@@ -367,7 +383,7 @@ FACTS: tuple[Fact, ...] = (
         privileged=True,
         keep_raw=False,
     ),
-    Fact("accounts.admins", "shell", f"{_GROUPS}; true", read_admins, "accounts", "group(5)", keep_raw=False),
+    Fact("accounts.admins", "shell", f"{ADMIN_GROUPS}; true", read_admins, "accounts", "group(5)", keep_raw=False),
     Fact(
         "sudo.rules",
         "shell",

@@ -149,9 +149,14 @@ def read_log_permissions(text: str) -> dict[str, Any]:
     return {"files": seen, "world_readable": readable, "world_writable": writable}
 
 
+OWN_PROCESSES = (
+    'me=$(readlink /proc/self/ns/pid | tr -dc 0-9); ps -e -o pidns=,comm= | awk -v me="$me" '
+    "'$1 == me || $1 == \"-\" { print $2 }'"
+)
+"""Shell text: the names of the processes of this host itself, not those of containers on it."""
+
 _RUNNING = (
-    'me=$(readlink /proc/self/ns/pid | tr -dc 0-9); echo init; ps -e -o pidns=,comm= | awk -v me="$me" '
-    "'$1 == me || $1 == \"-\" { print $2 }' | sed 's/^systemd-journal$/journald/' | sort -u | "
+    f"echo init; {OWN_PROCESSES} | sed 's/^systemd-journal$/journald/' | sort -u | "
     "grep -xE 'chronyd|rsyslogd|journald|auditd|clamd|clamonacc|freshclam|cron|fail2ban'; true"
 )
 

@@ -22,7 +22,7 @@ _FIRST_EPHEMERAL = 32768
 _VIRTUAL = re.compile(r"^(lo|veth|docker|br-|virbr|tap|tun|dummy|vnet|cni|flannel|cali|ifb)")
 
 
-def _listening(text: str) -> Iterator[tuple[str, int]]:
+def listening(text: str) -> Iterator[tuple[str, int]]:
     """(protocol, port) of every socket that others can reach."""
     for line in lines(text):
         cells = line.split()
@@ -37,7 +37,7 @@ def _listening(text: str) -> Iterator[tuple[str, int]]:
 
 def read_listening(text: str) -> dict[str, Any]:
     """Ports open to others; passing UDP ports are left out. With the insecure ones and the databases apart."""
-    found = set(_listening(text))
+    found = set(listening(text))
     insecure = sorted(f"{protocol}/{port}" for protocol, port in found if port in INSECURE[protocol])
     databases = sorted(port for protocol, port in found if protocol == "tcp" and port in DATABASES)
     return {

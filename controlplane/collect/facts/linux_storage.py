@@ -74,7 +74,8 @@ def read_mount_options(text: str) -> dict[str, Any]:
     return {"separate": separate, "weak": weak, "weak_count": len(weak)}
 
 
-def _devices(text: str) -> list[dict[str, Any]]:
+def devices_of(text: str) -> list[dict[str, Any]]:
+    """The devices at the top of what ``lsblk -J`` prints."""
     found = table(text)
     devices = found.get("blockdevices") if isinstance(found, dict) else None
     if not isinstance(devices, list) or not all(isinstance(device, dict) for device in devices):
@@ -85,7 +86,7 @@ def _devices(text: str) -> list[dict[str, Any]]:
 def read_devices(text: str) -> dict[str, Any]:
     """Fixed disks: how many, how many of them turn (HDD), and one row each. No serial number."""
     disks = []
-    for device in _devices(text):
+    for device in devices_of(text):
         name, size = str(device.get("name")), whole(str(device.get("size") or 0))
         if device.get("type") != "disk" or size == 0 or name.startswith(("zram", "loop", "ram", "nbd")):
             continue
@@ -104,7 +105,7 @@ def read_devices(text: str) -> dict[str, Any]:
     return {"disks": len(disks), "hdd": turning, "ssd": len(disks) - turning, "rows": disks}
 
 
-def _walk(
+def walk(
     devices: list[Any], above: tuple[str, ...] = (), depth: int = 0
 ) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
     """Every device of lsblk's tree with the types of itself and of all it stands on."""
@@ -118,7 +119,7 @@ def _walk(
         children = device.get("children") or []
         if not isinstance(children, list):
             raise ValueError("children that are not a list")
-        yield from _walk(children, types, depth + 1)
+        yield from walk(children, types, depth + 1)
 
 
 def read_encryption(text: str) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def read_encryption(text: str) -> dict[str, Any]:
     """
     encrypted: dict[str, bool] = {}
     volumes = set()
-    for device, types in _walk(_devices(text)):
+    for device, types in walk(devices_of(text)):
         if types[-1] == "crypt":
             volumes.add(str(device.get("name")))
         mount = device.get("mountpoint")
@@ -147,7 +148,7 @@ def read_encryption(text: str) -> dict[str, Any]:
 def read_layers(text: str) -> dict[str, Any]:
     """How many logical volumes, encrypted volumes and software arrays lie between disks and filesystems."""
     seen: dict[str, set[str]] = {"lvm": set(), "crypt": set(), "raid": set()}
-    for device, types in _walk(_devices(text)):
+    for device, types in walk(devices_of(text)):
         kind = "raid" if types[-1].startswith(("raid", "md")) else types[-1]
         if kind in seen:
             seen[kind].add(str(device.get("name")))

@@ -1,0 +1,184 @@
+"""The hospital judged, now or on a past day: overview, explanation, difference. It keeps nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from controlplane.bootstrap.rules import Rules
+from controlplane.collect.facts import FACTS
+from controlplane.collect.inventory import Inventory
+from controlplane.collect.yaml_file import InventoryError
+from controlplane.domain.catalog import CatalogError, make_checks
+from controlplane.domain.chain import Break
+from controlplane.domain.compare import Difference, Run, Side, because
+from controlplane.domain.explain import Explanation, explain
+from controlplane.domain.judge import Trial, judge, try_check
+from controlplane.domain.model import Asset, Catalog, Finding, Reason, Scorecard
+from controlplane.domain.overview import (
+    Overview,
+    RoundView,
+    TrendPoint,
+    blockers,
+    count_kinds,
+    group_views,
+    milestones_from,
+    totals,
+)
+from controlplane.domain.score import score
+
+MOST_RUNS = 10_000
+"""How far back a difference looks for the play behind it."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The hospital judged at a time: what the faces show."""
+
+    at: datetime
+    catalog: Catalog
+    card: Scorecard
+    findings: tuple[Finding, ...]
+    assets: Mapping[str, Asset]
+    inventory_error: InventoryError | None
+    round: RoundView | None
+
+
+class Judgements(Rules):
+    """Everything that is read from what stands."""
+
+    _judged: tuple[Any, Judgement] | None = None
+
+    @property
+    def today(self) -> date:
+        """The hospital's day."""
+        return self.clock().astimezone(self.settings.timezone).date()
+
+    def judgement(self, as_of: date | None = None, law: date | None = None) -> Judgement:
+        """The hospital now, or at the end of a past day by the rules, the assets and the evidence of that day.
+
+        ``law`` asks for the frameworks in force on another day: today's evidence in the frame of the plan of 2025.
+        """
+        now, today = self.clock(), self.today
+        if as_of is not None and as_of >= today:
+            as_of = None  # of a day that has not ended yet, the evidence of now is all there is
+        if as_of is not None:
+            now = datetime.combine(as_of + timedelta(days=1), time(), self.settings.timezone).astimezone(UTC)
+        inventory, error = self.inventory()
+        head = self.archive.head()
+        minute = now.replace(second=0, microsecond=0)
+        key = (head and head.seq, as_of, law, inventory.digest, minute, str(error))
+        if self._judged is None or self._judged[0] != key:
+            self._judged = (key, self._judge(now, as_of, law, inventory, error))
+        return self._judged[1]
+
+    def _judge(
+        self, now: datetime, as_of: date | None, law: date | None, inventory: Inventory, error: InventoryError | None
+    ) -> Judgement:
+        state = self.archive.state(now if as_of else None)
+        last = self.archive.last_round(now if as_of else None)
+        catalog, assets = self.catalog, inventory.assets
+        if as_of is not None and last is not None:
+            catalog, assets = self._rules_of(last)
+        day = as_of or now.astimezone(self.settings.timezone).date()
+        findings = judge(catalog, assets.values(), state, now, day)
+        card = score(catalog, findings, law or day)
+        return Judgement(now, catalog, card, findings, assets, error, last)
+
+    def overview(self, as_of: date | None = None, most_blockers: int = 3, law: date | None = None) -> Overview:
+        """One screen: levels, gaps, days left, blockers, trend."""
+        j = self.judgement(as_of, law)
+        counts, total, drafts, automated = totals(j.catalog, j.card)
+        broken = self.chain_state()
+        head = self.archive.head()
+        answered = [a for a in j.assets.values() if a.name in self._answered(j.round)]
+        trend = tuple(
+            TrendPoint(at, words.get("met", 0), words.get("not_met", 0), sum(words.values()))
+            for at, words in self.archive.trend()
+            if at <= j.at
+        )
+        return Overview(
+            at=j.at,
+            as_of=j.card.as_of,
+            campaign=self.campaign,
+            groups=group_views(j.catalog, j.card, self.campaign),
+            milestones=milestones_from(self.campaign, j.card.as_of),
+            blockers=blockers(j.catalog, j.card, j.findings, self.campaign, most_blockers),
+            trend=trend,
+            counts=counts,
+            total=total,
+            drafts=drafts,
+            automated=automated,
+            assets=count_kinds(j.assets.values()),
+            assets_looked_at=count_kinds(answered),
+            last_round=j.round,
+            chain_head=head.seal if head else "",
+            chain_holds=broken is None,
+            notes=self._notes(j, broken),
+        )
+
+    def _answered(self, last: RoundView | None) -> frozenset[str]:
+        if last is None:
+            return frozenset()
+        return frozenset(
+            asset for (asset, _), look in self.archive.last_looks().items() if look["outcome"] == "answered"
+        )
+
+    def _notes(self, j: Judgement, broken: Break | None) -> tuple[Reason, ...]:
+        notes = []
+        if broken is not None:
+            notes.append(Reason("chain_broken", {"seq": broken.seq}))
+        if j.round is None:
+            notes.append(Reason("no_round"))
+        newest = self.archive.rounds(1)
+        if newest and newest[0].state == "interrupted":
+            notes.append(Reason("interrupted", {"round": newest[0].id}))
+        if j.inventory_error is not None:
+            notes.append(Reason("inventory_error", {"sentence": j.inventory_error.words}))
+        broken_lists = [r for r in self.registers(self.inventory()[0]).values() if isinstance(r, InventoryError)]
+        notes.extend(Reason("inventory_error", {"sentence": r.words}) for r in broken_lists)
+        return tuple(notes)
+
+    def chain_state(self) -> Break | None:
+        """The first break of the chain, walked from its first link."""
+        return self.archive.first_break()
+
+    def explain(self, criterion: str, as_of: date | None = None) -> Explanation:
+        """A criterion down to its observations. Raises ``KeyError``."""
+        j = self.judgement(as_of)
+        ids = [f.observation for f in j.findings if f.observation]
+        words = self.archive.words_about(criterion, j.at if as_of else None)
+        return explain(criterion, j.catalog, j.card, j.findings, self.archive.observations(ids), words)
+
+    def try_checks(self, file: str, document: Any) -> list[Trial]:
+        """Checks of a file against the latest facts, by name. Raises ``CatalogError`` naming file and entry."""
+        checks = make_checks({file: document}, facts=frozenset(FACTS), plays=frozenset(self.plays))
+        served = {name for check in checks.values() for name in (*check.serves, *check.partly)}
+        if unknown := served - self.catalog.criteria.keys():
+            raise CatalogError(f"{file}: serves {min(unknown)!r}, which no framework holds")
+        assets, state, now = self.inventory()[0].assets.values(), self.archive.state(), self.clock()
+        return [try_check(check, assets, state, now) for _, check in sorted(checks.items())]
+
+    def difference(self, before: str, after: str) -> Difference:
+        """What moved between two rounds, from what they sealed, and because of what. Raises ``KeyError``."""
+        sides = []
+        for id_ in (before, after):
+            catalog, _ = self._rules_of(self.archive.round(id_))
+            sides.append(Side(catalog, *self.archive.sealed(id_)))
+        return self._because(*sides)
+
+    def difference_of_days(self, before: date, after: date | None = None) -> Difference:
+        """What moved between the end of one day and the end of another, or now."""
+        old, new = self.judgement(before), self.judgement(after)
+        return self._because(Side(old.catalog, old.card, old.findings), Side(new.catalog, new.card, new.findings))
+
+    def _because(self, before: Side, after: Side) -> Difference:
+        ids = {f.observation for side in (before, after) for f in side.findings if f.observation}
+        runs = [
+            Run(run["id"], frozenset(run["hosts"]), run["started_at"], run["ended_at"])
+            for run in self.archive.runs(MOST_RUNS)
+            if run["mode"] == "apply" and run["state"] == "successful" and run["ended_at"]
+        ]
+        return because(before, after, self.archive.observations(ids), runs)
