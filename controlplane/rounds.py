@@ -1,7 +1,7 @@
-"""The route: look, keep the bytes, judge, score, keep. Read this first.
+"""The route: look, derive, keep the bytes, judge, score, keep. Read this first.
 
 Nothing flows back: a play mends, and only the next (narrow) round may see whether it helped. This module knows
-neither devices nor tables: it is handed a way to look, an archive and a clock.
+neither devices nor tables: it is handed a way to look, a way to derive, an archive and a clock.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ from datetime import datetime
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
-from controlplane.domain.judge import Seen, judge
+from controlplane.domain.judge import State, judge
 from controlplane.domain.model import Asset, Catalog, Finding, Look, Observation, Scorecard
 from controlplane.domain.overview import RoundView
 from controlplane.domain.score import score
 
 Clock = Callable[[], datetime]
-Gather = Callable[[Sequence[Asset]], Iterable[tuple[Look, Sequence[Observation]]]]
+Looks = Iterable[tuple[Look, Sequence[Observation]]]
+Gather = Callable[[Sequence[Asset]], Looks]
+Derive = Callable[[Sequence[Asset], State], Looks]
+"""What follows from what now stands, the looks of this round included; it touches no device."""
 
 
 class StagedLooks(Protocol):
     """What a round has seen, set against what stood before."""
 
     @property
-    def state(self) -> Mapping[tuple[str, str], Seen]: ...
+    def state(self) -> State: ...
 
 
 class Keeper(Protocol):
@@ -34,7 +37,7 @@ class Keeper(Protocol):
 
     def lock(self, name: str, wait: bool = False) -> AbstractContextManager[None]: ...
     def open_round(self, id_: str, at: datetime, only: Sequence[str], catalog: str, inventory: str) -> Any: ...
-    def stage(self, seen: Iterable[tuple[Look, Sequence[Observation]]]) -> StagedLooks: ...
+    def stage(self, seen: Looks, onto: Any = None) -> StagedLooks: ...
     def close_round(
         self, ticket: Any, staged: Any, findings: Sequence[Finding], card: Scorecard, at: datetime
     ) -> RoundView: ...
@@ -49,6 +52,7 @@ def make_round(
     clock: Clock,
     zone: ZoneInfo,
     only: Sequence[Asset] | None = None,
+    derive: Derive = lambda _assets, _state: (),
 ) -> RoundView:
     """Walk the hospital once and keep what was seen. ``only`` narrows the looks; the whole hospital is scored again."""
     targets = tuple(only) if only is not None else tuple(assets.values())
@@ -58,6 +62,7 @@ def make_round(
         names = [a.name for a in targets] if only is not None else []
         ticket = archive.open_round(id_, started_at, names, catalog.digest, inventory_digest)
         staged = archive.stage(gather(targets))
+        staged = archive.stage(derive(targets, staged.state), onto=staged)
         now = clock()
         day = now.astimezone(zone).date()
         findings = judge(catalog, assets.values(), staged.state, now, day)

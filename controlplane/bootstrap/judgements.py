@@ -9,12 +9,14 @@ from typing import Any
 
 from controlplane.bootstrap.rules import Rules
 from controlplane.collect.facts import FACTS
-from controlplane.collect.inventory import Inventory, InventoryError
+from controlplane.collect.inventory import Inventory
+from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.catalog import CatalogError, make_checks
 from controlplane.domain.chain import Break
 from controlplane.domain.compare import Difference, Run, Side, because
 from controlplane.domain.explain import Explanation, explain
-from controlplane.domain.judge import Trial, judge, try_check
+from controlplane.domain.incremental import Ledger, differing, judge_all, rejudge
+from controlplane.domain.judge import State, Trial, judge, try_check
 from controlplane.domain.model import Asset, Catalog, Finding, Reason, Scorecard
 from controlplane.domain.overview import (
     Overview,
@@ -49,6 +51,7 @@ class Judgements(Rules):
     """Everything that is read from what stands."""
 
     _judged: tuple[Any, Judgement] | None = None
+    _kept: tuple[int, State, Ledger] | None = None  # the head it was judged at, what stood then, the hospital judged
 
     @property
     def today(self) -> date:
@@ -76,15 +79,33 @@ class Judgements(Rules):
     def _judge(
         self, now: datetime, as_of: date | None, law: date | None, inventory: Inventory, error: InventoryError | None
     ) -> Judgement:
-        state = self.archive.state(now if as_of else None)
-        last = self.archive.last_round(now if as_of else None)
+        if as_of is None:
+            ledger, last = self._judge_now(now, inventory), self.archive.last_round()
+            catalog = ledger.plan.catalog
+            card = ledger.card if law is None else score(catalog, ledger.findings, law)
+            return Judgement(now, catalog, card, ledger.findings, inventory.assets, error, last)
+        state, last = self.archive.state(now), self.archive.last_round(now)
         catalog, assets = self.catalog, inventory.assets
-        if as_of is not None and last is not None:
+        if last is not None:
             catalog, assets = self._rules_of(last)
-        day = as_of or now.astimezone(self.settings.timezone).date()
-        findings = judge(catalog, assets.values(), state, now, day)
-        card = score(catalog, findings, law or day)
-        return Judgement(now, catalog, card, findings, assets, error, last)
+        findings = judge(catalog, assets.values(), state, now, as_of)
+        return Judgement(now, catalog, score(catalog, findings, law or as_of), findings, assets, error, last)
+
+    def _judge_now(self, now: datetime, inventory: Inventory) -> Ledger:
+        """The hospital judged at ``now``, from what was kept of the last time: it costs what has changed since."""
+        catalog, assets, day = self.catalog, inventory.assets.values(), now.astimezone(self.settings.timezone).date()
+        head = self.archive.head()
+        seq = head.seq if head else 0
+        state: State
+        if self._kept is None:
+            state = self.archive.state()
+            ledger = judge_all(catalog, assets, state, now, day)
+        else:
+            seq_before, before, kept = self._kept
+            state = before if seq == seq_before else self.archive.state()
+            ledger = rejudge(kept, catalog, assets, state, differing(before, state), now, day)
+        self._kept = (seq, state, ledger)
+        return ledger
 
     def overview(self, as_of: date | None = None, most_blockers: int = 3, law: date | None = None) -> Overview:
         """One screen: levels, gaps, days left, blockers, trend."""
@@ -137,6 +158,8 @@ class Judgements(Rules):
             notes.append(Reason("interrupted", {"round": newest[0].id}))
         if j.inventory_error is not None:
             notes.append(Reason("inventory_error", {"sentence": j.inventory_error.words}))
+        broken_lists = [r for r in self.registers(self.inventory()[0]).values() if isinstance(r, InventoryError)]
+        notes.extend(Reason("inventory_error", {"sentence": r.words}) for r in broken_lists)
         return tuple(notes)
 
     def chain_state(self) -> Break | None:

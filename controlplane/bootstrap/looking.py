@@ -12,7 +12,8 @@ from controlplane.bootstrap.judgements import Judgements
 from controlplane.bootstrap.rules import public
 from controlplane.collect import gather as gathering
 from controlplane.collect.facts import FACTS
-from controlplane.collect.inventory import InventoryError
+from controlplane.collect.record import derive_from
+from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.chain import canonical
 from controlplane.domain.model import Asset, Look
 from controlplane.domain.overview import RoundView
@@ -47,9 +48,9 @@ class Looking(Judgements):
                 progress=progress,
             )
 
-        return make_round(
-            catalog, inventory.assets, digest, look_at, self.archive, self.clock, self.settings.timezone, targets
-        )
+        derive = derive_from(FACTS, self.holdings(inventory), self.archive, self.clock)
+        zone = self.settings.timezone
+        return make_round(catalog, inventory.assets, digest, look_at, self.archive, self.clock, zone, targets, derive)
 
     @contextmanager
     def keeping_time(self) -> Iterator[None]:

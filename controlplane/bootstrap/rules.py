@@ -12,14 +12,18 @@ from typing import Any
 import yaml
 
 from controlplane.collect import gather as gathering
+from controlplane.collect.campaign import load_campaign
 from controlplane.collect.facts import FACTS
-from controlplane.collect.inventory import Inventory, InventoryError, InventoryKeeper, load_campaign
+from controlplane.collect.inventory import Inventory, InventoryKeeper
 from controlplane.collect.local import LocalTransport
+from controlplane.collect.record import Holdings
+from controlplane.collect.registers import Registers, load_registers
 from controlplane.collect.service import ServiceTransport
 from controlplane.collect.snmp import SnmpTransport
 from controlplane.collect.ssh import SshTransport
+from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.catalog import CatalogError, catalog_body, catalog_from, make_catalog
-from controlplane.domain.chain import canonical
+from controlplane.domain.chain import canonical, plain
 from controlplane.domain.duties import Duties, make_duties
 from controlplane.domain.leveling import Questionnaire, make_questionnaire
 from controlplane.domain.model import Asset, Catalog, Words
@@ -112,6 +116,16 @@ class Rules:
         """The inventory in force; with an error when the files have one and the last good one stands in."""
         return self._keeper.current()
 
+    def registers(self, inventory: Inventory) -> Registers:
+        """The hospital's own lists; a broken one is an ``InventoryError`` in its place."""
+        folder = self.settings.home / "inventory"
+        return load_registers(folder / "registers", self.settings.home, {*inventory.assets, *inventory.groups})
+
+    def holdings(self, inventory: Inventory) -> Holdings:
+        """What derived facts rest on, besides what was measured."""
+        assets = [plain(public(asset)) for asset in inventory.assets.values()]
+        return Holdings(assets, self.registers(inventory), plain(inventory.vlans), plain(self.campaign.hospital))
+
     @cached_property
     def _transports(self) -> Mapping[str, gathering.Transport]:
         wait = self.settings.connect_timeout_seconds
@@ -150,6 +164,7 @@ def public(asset: Asset) -> dict[str, Any]:
         "department": asset.department,
         "transports": asset.transports,
         "address": asset.address,
+        "fields": asset.fields,
     }
 
 

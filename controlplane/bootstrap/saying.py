@@ -32,7 +32,7 @@ class Saying(Judgements):
         It counts from now on, as far as a word can count for the criterion. Raises ``WordError``.
         """
         vet(self.catalog, word, len(documents), self.today)
-        kept = [self._kept(paper) for paper in documents]
+        kept = [self._put(paper) for paper in documents]
         return self.archive.declare({**asdict(word), "documents": kept}, self.clock())
 
     def examine(self, name: str, data: bytes) -> Paper:
@@ -41,7 +41,7 @@ class Saying(Judgements):
         most = self.settings.document_most_mb * 1_000_000
         return examine(name, data, scan=scanner, most_bytes=most), data
 
-    def _kept(self, paper: Paper) -> dict[str, Any]:
+    def _put(self, paper: Paper) -> dict[str, Any]:
         about, data = paper
         self.archive.vault.put(data)
         return asdict(about)
@@ -66,7 +66,7 @@ class Saying(Judgements):
             "overlay": overlay,
             "by": by,
             "workbook": self.archive.vault.put(workbook),
-            "official": self._kept((about, data)),
+            "official": self._put((about, data)),
             "at": self.clock(),
         }
         return self.archive.append(PACK, body, self.clock())
@@ -84,7 +84,7 @@ class Saying(Judgements):
             "account": account,
         }
         if paper is not None:
-            body["document"] = self._kept(paper)
+            body["document"] = self._put(paper)
         return self.archive.append(FILED, body, self.clock())
 
     def filed(self, what: str) -> dict[str, date]:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from controlplane.bootstrap import NoStoreError
 from controlplane.cli import acting, checks, keeping, law, leaving, looking
 from controlplane.cli.base import BROKEN, FAILED, USAGE, app, screen
-from controlplane.collect.inventory import InventoryError
+from controlplane.collect.yaml_file import InventoryError
 from controlplane.console import Screen
 from controlplane.domain.catalog import CatalogError
 from controlplane.plays import PlayError

@@ -15,7 +15,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from controlplane.bootstrap import Plane, open_plane
-from controlplane.collect.inventory import InventoryError
+from controlplane.collect.yaml_file import InventoryError
 from controlplane.console import Screen
 from controlplane.domain.model import Look
 from controlplane.settings import Settings, read_settings

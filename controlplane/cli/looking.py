@@ -44,7 +44,7 @@ def show_inventory(
         complain_of_inventory(error)
     assets = inventory.select(names) if names else tuple(inventory.assets.values())
     if json:
-        fields = ("name", "kind", "title", "department", "address", "transports", "roles")
+        fields = ("name", "kind", "title", "department", "address", "transports", "roles", "fields")
         screen().json([{name: getattr(asset, name) for name in fields} for asset in assets])
     else:
         screen().out.print(screen().assets(assets))

@@ -6,45 +6,52 @@ wins), only stricter: see ``inventory/README.md``. It opens no connection and ho
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import json
-import math
 import os
 import re
 import tempfile
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
+from controlplane.collect.yaml_file import NULL, InventoryError, YamlFile, line_of, nearest
 from controlplane.domain.chain import canonical, digest
 from controlplane.domain.model import Asset, Value, Words
-from controlplane.domain.overview import Campaign, Hospital, Milestone, Target, Task
 
-KINDS = ("server", "controlplane", "workstation", "printer", "switch", "firewall", "ups", "nas", "service", "site")
+KINDS = (
+    "server",
+    "controlplane",
+    "virtual_machine",
+    "workstation",
+    "mobile",
+    "printer",
+    "modality",
+    "switch",
+    "access_point",
+    "firewall",
+    "ups",
+    "nas",
+    "external_storage",
+    "service",
+    "site",
+)
+STATES = ("in_use", "spare", "broken", "retired")
 TRANSPORTS = ("local", "ssh", "snmp", "service")
 ZONES = ("server", "database", "internal", "wireless", "dmz", "perimeter", "management")
 SITE = "site"
 INTERNET = "internet"
-MAX_BYTES = 5_000_000
-MAX_NODES = 500_000  # counted with every alias written out, so that a few lines cannot stand for gigabytes
-MAX_DEPTH = 40
 LAST_GOOD = "inventory-last-good.json"
 
-_Loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
-_TAGS = frozenset(
-    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "timestamp", "map", "seq", "merge")
-)
-_STR, _NULL, _MERGE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "null", "merge"))
 _GROUP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _SERVICE = re.compile(r"(?:tcp|udp)/([1-9][0-9]{0,4})")
 _SECRET_NAME = re.compile(
     r"(^|_)(pass|passwd|password|passphrase|community|token|secret|api_?key|auth_key|priv_key|private_key)$",
@@ -57,22 +64,6 @@ _HL7_NAME = re.compile(r"[A-Za-z0-9 ._-]{0,60}")  # none of HL7's own separators
 _VARS_SUFFIXES = ("", ".yml", ".yaml", ".json")
 
 
-class InventoryError(Exception):
-    """Something a person wrote cannot be used: ``words`` says what in both tongues, ``file`` and ``line`` where."""
-
-    def __init__(self, words: Words, file: str = "", line: int | None = None) -> None:
-        super().__init__(words, file, line)
-        self.words, self.file, self.line = words, file, line
-
-    @property
-    def place(self) -> str:
-        """``file:line``, as far as known."""
-        return self.file if self.line is None else f"{self.file}:{self.line}"
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.words.en}" if self.place else self.words.en
-
-
 @dataclass(frozen=True)
 class Vlan:
     """One VLAN of the hospital. ``subnet`` is None until the hospital has given one."""
@@ -83,6 +74,7 @@ class Vlan:
     title: Words
     purpose: Words
     subnet: str | None
+    guests: bool = False  # devices of visitors are expected here: nobody looks for strangers in it
 
 
 @dataclass(frozen=True)
@@ -128,7 +120,7 @@ class Inventory:
             elif name in self.groups:
                 chosen.update(self.groups[name])
             else:
-                near = _nearest(name, [*self.assets, *self.groups])
+                near = nearest(name, [*self.assets, *self.groups])
                 raise InventoryError(
                     Words(
                         f"Kiểm kê không có máy hay nhóm nào tên “{name}”.{near.vi}",
@@ -136,252 +128,6 @@ class Inventory:
                     )
                 )
         return tuple(self.assets[name] for name in sorted(chosen))
-
-
-def _line(node: yaml.Node) -> int | None:
-    return node.start_mark.line + 1 if node.start_mark is not None else None
-
-
-def _nearest(name: str, known: Iterable[str]) -> Words:
-    close = ", ".join(difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5))
-    return Words(f" Gần giống: {close}.", f" Nearest: {close}.") if close else Words("", "")
-
-
-# ------------------------------------------------------------------------------------------- one YAML file
-
-
-class _File:
-    """One YAML file as nodes, so that every complaint names its line."""
-
-    def __init__(self, path: Path, base: Path) -> None:
-        self.path = path
-        self.shown = str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
-        text = self._text()
-        try:
-            self._guard_depth(text)
-            self._loader = _Loader(text)
-            root = self._loader.get_single_node()
-        except yaml.YAMLError as broken:
-            raise self._syntax(broken, text) from None
-        self.root: yaml.Node | None = root
-        if root is not None:
-            self._walk(root, {})
-
-    def error(self, at: yaml.Node | int | None, vi: str, en: str) -> InventoryError:
-        return InventoryError(Words(vi, en), self.shown, _line(at) if isinstance(at, yaml.Node) else at)
-
-    def _text(self) -> str:
-        try:
-            if not self.path.exists():
-                raise self.error(None, "Không tìm thấy tệp này.", "There is no such file.")
-            if not self.path.is_file():
-                raise self.error(None, "Đây không phải là tệp thường.", "This is not a regular file.")
-            with self.path.open("rb") as stream:
-                raw = stream.read(MAX_BYTES + 1)
-        except OSError as denied:
-            reason = denied.strerror or "I/O error"
-            raise self.error(None, f"Không đọc được tệp ({reason}).", f"The file cannot be read ({reason}).") from None
-        if len(raw) > MAX_BYTES:
-            raise self.error(
-                None,
-                f"Tệp quá lớn: giới hạn là {MAX_BYTES // 1_000_000} MB.",
-                f"The file is too large: the limit is {MAX_BYTES // 1_000_000} MB.",
-            )
-        try:
-            return raw.decode("utf-8-sig")
-        except UnicodeDecodeError as bad:
-            line = raw[: bad.start].count(b"\n") + 1
-            raise self.error(
-                line, "Tệp không phải mã UTF-8 từ dòng này.", "The file is not UTF-8 from this line on."
-            ) from None
-
-    def _guard_depth(self, text: str) -> None:
-        depth = 0
-        for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
-            if depth > MAX_DEPTH:
-                raise self.error(
-                    event.start_mark.line + 1 if event.start_mark else None,
-                    f"Lồng nhau quá {MAX_DEPTH} tầng.",
-                    f"Nested more than {MAX_DEPTH} levels deep.",
-                )
-
-    def _syntax(self, broken: yaml.YAMLError, text: str) -> InventoryError:
-        mark = getattr(broken, "problem_mark", None) or getattr(broken, "context_mark", None)
-        line = mark.line + 1 if mark is not None else None
-        problem = getattr(broken, "problem", None) or "unreadable"
-        if isinstance(broken, yaml.reader.ReaderError):
-            line = text.encode()[: broken.position].count(b"\n") + 1
-            problem = "control character"
-        return self.error(line, f"Sai cú pháp YAML ({problem}).", f"Not valid YAML ({problem}).")
-
-    def _walk(self, node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-        """Vet tags and keys below ``node``; return its size and depth with every alias written out."""
-        if id(node) in known:
-            if known[id(node)] == (0, 0):
-                raise self.error(node, "Bí danh YAML trỏ về chính nó.", "A YAML alias contains itself.")
-            return known[id(node)]
-        known[id(node)] = (0, 0)  # being walked
-        if node.tag not in _TAGS:
-            raise self.error(
-                node,
-                f"Không đọc thẻ YAML {node.tag}; mật khẩu và khóa để trong tệp bí mật, không để ở đây.",
-                f"The YAML tag {node.tag} is not read; secrets stay in secret files, not here.",
-            )
-        children: list[yaml.Node] = []
-        if isinstance(node, yaml.MappingNode):
-            self._vet_keys(node)
-            children = [child for pair in node.value for child in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            children = node.value
-        measures = [self._walk(child, known) for child in children]
-        size = 1 + sum(size for size, _ in measures)
-        depth = 1 + max((depth for _, depth in measures), default=0)
-        if size > MAX_NODES or depth > MAX_DEPTH:
-            raise self.error(
-                node, "Bí danh YAML nhân nội dung lên quá lớn.", "YAML aliases blow the content up too far."
-            )
-        known[id(node)] = (size, depth)
-        return size, depth
-
-    def _vet_keys(self, node: yaml.MappingNode) -> None:
-        lines: dict[str, int | None] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag not in (_STR, _MERGE):
-                told = key.value if isinstance(key, yaml.ScalarNode) else "..."
-                raise self.error(
-                    key,
-                    f"Khóa “{told}” không phải là chữ: hãy đặt trong dấu ngoặc kép.",
-                    f"The key “{told}” is not text: put it in quotes.",
-                )
-            name = unicodedata.normalize("NFC", key.value)
-            if name in lines:
-                raise self.error(
-                    key,
-                    f"Khóa “{name}” viết hai lần, lần đầu ở dòng {lines[name]}.",
-                    f"The key “{name}” stands twice, first on line {lines[name]}.",
-                )
-            lines[name] = _line(key)
-
-    def value(self, node: yaml.Node) -> Value:
-        """The node as plain data: None, bool, int, float, str (NFC), list, dict; dates become ISO text."""
-        try:
-            return _plain(self._loader.construct_object(node, deep=True))
-        except yaml.YAMLError as broken:
-            raise self._syntax(broken, "") from None
-        except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError):  # as PyYAML reads !!bool x
-            raise self.error(
-                node, "Giá trị này không dùng được.", "This value cannot be used: not a real date or number."
-            ) from None
-
-    def pairs(self, node: yaml.Node, vi: str, en: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
-        """(key, key node, value node) of a mapping, merge keys written out; nothing for null; ``vi, en`` name it."""
-        if node.tag == _NULL:
-            return
-        if not isinstance(node, yaml.MappingNode):
-            raise self.error(
-                node,
-                f"{vi} phải là ánh xạ (tên: giá trị).",
-                f"{en} must be a mapping (name: value).",
-            )
-        try:
-            self._loader.flatten_mapping(node)
-        except yaml.YAMLError as broken:
-            raise self._syntax(broken, "") from None
-        # A merged key stands first and is overridden by the node's own.
-        for name, (key, child) in {key.value: (key, child) for key, child in node.value}.items():
-            yield unicodedata.normalize("NFC", name), key, child
-
-    # Typed reading of files in a form of our own (VLANs, campaign).
-
-    def take(
-        self,
-        node: yaml.Node | None,
-        form: Mapping[str, Callable[[yaml.Node], Any]],
-        may_lack: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """A mapping with exactly the keys of ``form``, each read by its reader; ``may_lack``: key -> what stands in."""
-        if node is None or node.tag == _NULL:
-            raise self.error(node or 1, "Tệp hoặc mục này trống.", "This file or entry is empty.")
-        found: dict[str, Any] = {}
-        for name, key, child in self.pairs(node, "Mục này", "This entry"):
-            if name not in form:
-                near = _nearest(name, form)
-                raise self.error(key, f"Không có khóa “{name}”.{near.vi}", f"Unknown key “{name}”.{near.en}")
-            found[name] = form[name](child)
-        found = {**(may_lack or {}), **found}
-        for name in form:
-            if name not in found:
-                raise self.error(node, f"Thiếu khóa “{name}”.", f"The key “{name}” is missing.")
-        return found
-
-    def text(self, node: yaml.Node) -> str:
-        value = self.value(node)
-        if not isinstance(value, str) or not value.strip():
-            raise self.error(node, "Ở đây phải là một dòng chữ.", "A text is needed here.")
-        return value
-
-    def maybe_text(self, node: yaml.Node) -> str | None:
-        return None if node.tag == _NULL else self.text(node)
-
-    def words(self, node: yaml.Node) -> Words:
-        return Words(**self.take(node, {"vi": self.text, "en": self.text}))
-
-    def day(self, node: yaml.Node) -> date:
-        try:
-            return date.fromisoformat(self.text(node))
-        except ValueError:
-            raise self.error(node, "Ngày phải viết dạng 2025-08-15.", "A day is written like 2025-08-15.") from None
-
-    def maybe_day(self, node: yaml.Node) -> date | None:
-        return None if node.tag == _NULL else self.day(node)
-
-    def integer(self, node: yaml.Node) -> int:
-        value = self.value(node)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.error(node, "Ở đây phải là số nguyên.", "A whole number is needed here.")
-        return value
-
-    def each(self, reader: Callable[[yaml.Node], Any]) -> Callable[[yaml.Node], tuple[Any, ...]]:
-        """A reader of a list whose items are read by ``reader``."""
-
-        def read(node: yaml.Node) -> tuple[Any, ...]:
-            if not isinstance(node, yaml.SequenceNode):
-                raise self.error(node, "Ở đây phải là danh sách.", "A list is needed here.")
-            return tuple(reader(child) for child in node.value)
-
-        return read
-
-    def one_of(self, known: Sequence[str]) -> Callable[[yaml.Node], str]:
-        """A reader of one of the ``known`` names."""
-
-        def read(node: yaml.Node) -> str:
-            value = self.text(node)
-            if value not in known:
-                near = _nearest(value, known)
-                raise self.error(node, f"Không có “{value}”.{near.vi}", f"Unknown “{value}”.{near.en}")
-            return value
-
-        return read
-
-
-def _plain(value: Any) -> Value:
-    if isinstance(value, str):
-        return unicodedata.normalize("NFC", value)
-    if isinstance(value, dict):
-        return {unicodedata.normalize("NFC", key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, (date, datetime)):
-        return value.isoformat()
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("not a finite number")
-    if isinstance(value, int) and value.bit_length() > 64:
-        raise ValueError("too large a number to be written down again")
-    return value
 
 
 # ------------------------------------------------------------------------------- Ansible's form, merged
@@ -392,7 +138,7 @@ class _Var:
     """A variable's value with where it was written."""
 
     value: Value
-    file: _File
+    file: YamlFile
     line: int | None
 
     def error(self, vi: str, en: str) -> InventoryError:
@@ -407,7 +153,7 @@ class _Group:
     name: str
     vars: _Vars = field(default_factory=dict)
     hosts: set[str] = field(default_factory=set)
-    children: dict[str, tuple[_File, yaml.Node]] = field(default_factory=dict)
+    children: dict[str, tuple[YamlFile, yaml.Node]] = field(default_factory=dict)
     defined: bool = False
     priority: int = 1
 
@@ -418,16 +164,16 @@ class _Merged:
     def __init__(self) -> None:
         self.groups = {name: _Group(name, defined=True) for name in ("all", "ungrouped")}
         self.hosts: dict[str, _Vars] = {}
-        self.first_line: dict[str, tuple[_File, yaml.Node]] = {}
+        self.first_line: dict[str, tuple[YamlFile, yaml.Node]] = {}
         self.folders: list[dict[tuple[str, str], _Vars]] = []  # per file: (group_vars | host_vars, name) -> vars
 
-    def add(self, file: _File) -> None:
-        if file.root is None or file.root.tag == _NULL:
+    def add(self, file: YamlFile) -> None:
+        if file.root is None or file.root.tag == NULL:
             raise file.error(1, "Tệp trống.", "The file is empty.")
         for name, key, node in file.pairs(file.root, "Tệp kiểm kê", "An inventory file"):
             self._group(file, name, key, node, top=True)
 
-    def _group(self, file: _File, name: str, key: yaml.Node, node: yaml.Node, top: bool) -> None:
+    def _group(self, file: YamlFile, name: str, key: yaml.Node, node: yaml.Node, top: bool) -> None:
         if not _GROUP_NAME.fullmatch(name):
             raise file.error(
                 key,
@@ -447,14 +193,14 @@ class _Merged:
             elif part == "children":
                 self._children(file, group, body)
             else:
-                near = _nearest(part, ("hosts", "children", "vars"))
+                near = nearest(part, ("hosts", "children", "vars"))
                 raise file.error(
                     part_key,
                     f"Nhóm “{name}” có khóa lạ “{part}”; chỉ được có hosts, children, vars.{near.vi}",
                     f"Group “{name}” has an unknown key “{part}”; it may have hosts, children, vars.{near.en}",
                 )
 
-    def _children(self, file: _File, group: _Group, node: yaml.Node) -> None:
+    def _children(self, file: YamlFile, group: _Group, node: yaml.Node) -> None:
         told = f"children của “{group.name}”", f"children of “{group.name}”"
         for child, key, entry in file.pairs(node, *told):
             if child == "all":
@@ -462,7 +208,7 @@ class _Merged:
             group.children.setdefault(child, (file, key))
             self._group(file, child, key, entry, top=False)
 
-    def _host(self, file: _File, name: str, key: yaml.Node, node: yaml.Node) -> None:
+    def _host(self, file: YamlFile, name: str, key: yaml.Node, node: yaml.Node) -> None:
         if not _HOST_NAME.fullmatch(name):
             raise file.error(
                 key,
@@ -487,9 +233,9 @@ class _Merged:
         found: dict[tuple[str, str], _Vars] = {}
         for folder, known in (("group_vars", self.groups), ("host_vars", self.hosts)):
             for name, path in _vars_files(inventory_file.parent / folder):
-                file = _File(path, base)
+                file = YamlFile(path, base)
                 if name not in known:
-                    near = _nearest(name, known)
+                    near = nearest(name, known)
                     raise file.error(
                         1,
                         f"{folder} dành cho “{name}”, nhưng kiểm kê không có tên này.{near.vi}",
@@ -506,7 +252,7 @@ class _Merged:
         for group in self.groups.values():
             for child, (file, node) in group.children.items():
                 if not self.groups[child].defined:
-                    near = _nearest(child, [name for name, other in self.groups.items() if other.defined])
+                    near = nearest(child, [name for name, other in self.groups.items() if other.defined])
                     raise file.error(
                         node,
                         f"Nhóm con “{child}” của “{group.name}” chưa được định nghĩa ở đâu cả.{near.vi}",
@@ -586,13 +332,13 @@ def _inside(folder: Path) -> Iterator[Path]:
             yield from _inside(path) if path.is_dir() else (path,)
 
 
-def _variables(file: _File, node: yaml.Node, vi: str, en: str) -> _Vars:
+def _variables(file: YamlFile, node: yaml.Node, vi: str, en: str) -> _Vars:
     found: _Vars = {}
     for name, key, child in file.pairs(node, vi, en):
-        var = _Var(file.value(child), file, _line(key))
+        var = _Var(file.value(child), file, line_of(key))
         _refuse_secret(var, name, var.value)
         if name.startswith("emr_") and name not in _VETS:
-            near = _nearest(name, [known for known in _VETS if known.startswith("emr_")])
+            near = nearest(name, [known for known in _VETS if known.startswith("emr_")])
             raise var.error(f"Không có biến “{name}”.{near.vi}", f"Unknown variable “{name}”.{near.en}")
         found[name] = var
     return found
@@ -623,7 +369,7 @@ _Vet = Callable[[Value], Words | None]
 def _vet_kind(value: Value) -> Words | None:
     if value in KINDS:
         return None
-    near = _nearest(str(value), KINDS)
+    near = nearest(str(value), KINDS)
     names = ", ".join(KINDS)
     return Words(f"phải là một trong: {names}.{near.vi}", f"must be one of: {names}.{near.en}")
 
@@ -775,7 +521,7 @@ def _vet_service(value: Value) -> Words | None:
         )
     for key, item in value.items():
         if key not in _SERVICE_KEYS:
-            near = _nearest(key, _SERVICE_KEYS)
+            near = nearest(key, _SERVICE_KEYS)
             return Words(f"không có khóa “{key}”.{near.vi}", f"has no key “{key}”.{near.en}")
         good, words = _SERVICE_KEYS[key]
         if not good(item):
@@ -799,13 +545,57 @@ def _vet_address(value: Value) -> Words | None:
     return bad if address.is_unspecified or address.is_multicast else None
 
 
+def _vet_state(value: Value) -> Words | None:
+    if value in STATES:
+        return None
+    names = ", ".join(STATES)
+    near = nearest(str(value), STATES)
+    return Words(f"phải là một trong: {names}.{near.vi}", f"must be one of: {names}.{near.en}")
+
+
+def _vet_day(value: Value) -> Words | None:
+    try:
+        date.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        return Words("phải là một ngày viết dạng 2025-08-15.", "must be a day written like 2025-08-15.")
+    return None
+
+
+def _vet_macs(value: Value) -> Words | None:
+    found = value if isinstance(value, list) else [value]
+    if found and all(isinstance(mac, str) and _MAC.fullmatch(mac.lower()) for mac in found):
+        return None
+    return Words(
+        'phải là địa chỉ MAC viết dạng "00:1a:2b:3c:4d:5e", hoặc danh sách các địa chỉ đó.',
+        'must be a MAC address written like "00:1a:2b:3c:4d:5e", or a list of them.',
+    )
+
+
+def _vet_flag(value: Value) -> Words | None:
+    return None if isinstance(value, bool) else Words("phải là true hoặc false.", "must be true or false.")
+
+
+DECLARED: dict[str, _Vet] = {
+    "emr_owner": _vet_text,
+    "emr_purpose": _vet_text,
+    "emr_location": _vet_text,
+    "emr_mac": _vet_macs,
+    "emr_serial": _vet_text,
+    "emr_support_until": _vet_day,
+    "emr_in_service_on": _vet_day,
+    "emr_state": _vet_state,
+    "emr_external": _vet_flag,
+    "emr_vlan": _within(1, 4094),
+}
+"""What the hospital declares of an asset; it stands in the record as text under its name without ``emr_``."""
+
 _VETS: dict[str, _Vet] = {
+    **DECLARED,
     "emr_kind": _vet_kind,
     "emr_title_vi": _vet_text,
     "emr_title_en": _vet_text,
     "emr_department": _vet_text,
     "emr_transports": _vet_transports,
-    "emr_vlan": _within(1, 4094),
     "emr_snmp": _vet_snmp,
     "emr_service": _vet_service,
     "emr_known_hosts": _vet_text,
@@ -859,7 +649,7 @@ def _refuse_double_addresses(hosts: Mapping[str, _Vars]) -> None:
 # --------------------------------------------------------------------------------------------- VLANs
 
 
-def _vlan_plan(file: _File) -> VlanPlan:
+def _vlan_plan(file: YamlFile) -> VlanPlan:
     raw = file.take(file.root, {"vlans": file.each(lambda n: (n, _vlan(file, n))), "matrix": lambda node: node})
     ids: set[int] = set()
     names: set[str] = {INTERNET}
@@ -890,7 +680,7 @@ def _vlan_plan(file: _File) -> VlanPlan:
     return VlanPlan(tuple(vlan for _, vlan in raw["vlans"]), matrix["allow"])
 
 
-def _vlan(file: _File, node: yaml.Node) -> Vlan:
+def _vlan(file: YamlFile, node: yaml.Node) -> Vlan:
     raw = file.take(
         node,
         {
@@ -900,7 +690,9 @@ def _vlan(file: _File, node: yaml.Node) -> Vlan:
             "title": file.words,
             "purpose": file.words,
             "subnet": file.maybe_text,
+            "guests": file.flag,
         },
+        {"guests": False},
     )
     if _within(1, 4094)(raw["id"]) is not None:
         raise file.error(node, "Số VLAN phải từ 1 đến 4094.", "A VLAN id is from 1 to 4094.")
@@ -916,7 +708,7 @@ def _vlan(file: _File, node: yaml.Node) -> Vlan:
     return Vlan(**raw)
 
 
-def _passage(file: _File, node: yaml.Node, names: Sequence[str]) -> Passage:
+def _passage(file: YamlFile, node: yaml.Node, names: Sequence[str]) -> Passage:
     raw = file.take(
         node,
         {
@@ -950,10 +742,10 @@ def load_inventory(paths: Sequence[Path], base: Path) -> Inventory:
         raise InventoryError(Words("Chưa chỉ ra tệp kiểm kê nào.", "No inventory file was named."))
     paths = [path if path.is_absolute() else base / path for path in paths]
     plan_path = paths[0].parent / "vlans.yaml"
-    plan = _vlan_plan(_File(plan_path, base)) if plan_path.exists() else VlanPlan()
+    plan = _vlan_plan(YamlFile(plan_path, base)) if plan_path.exists() else VlanPlan()
     merged = _Merged()
     for path in paths:
-        merged.add(_File(path, base))
+        merged.add(YamlFile(path, base))
     for path in paths:
         merged.add_folders(path, base)
     content = {"hosts": _host_entries(merged, plan), "groups": sorted(_own_groups(merged)), "vlans": _told(plan)}
@@ -999,7 +791,7 @@ def _vet_kind_given(host: str, found: _Vars, merged: _Merged) -> None:
     if host in merged.first_line:
         if "emr_kind" not in found:
             file, node = merged.first_line[host]
-            near = _nearest(host, [name for name, own in merged.hosts.items() if name != host and own])
+            near = nearest(host, [name for name, own in merged.hosts.items() if name != host and own])
             raise file.error(
                 node,
                 f"“{host}” chưa có emr_kind (loại thiết bị); có thể tên máy gõ nhầm.{near.vi}",
@@ -1056,7 +848,17 @@ def _asset(name: str, groups: Sequence[str], access: Mapping[str, Value]) -> Ass
         transports=tuple(access.get("emr_transports", ())),
         address=access.get("ansible_host"),
         access=dict(access),
+        fields={key.removeprefix("emr_"): _told_field(access[key]) for key in DECLARED if key in access},
     )
+
+
+def _told_field(value: Value) -> str:
+    """A declared field as text: lists with spaces between, MAC addresses in lower case, flags as true or false."""
+    if isinstance(value, list):
+        return " ".join(sorted(_told_field(item) for item in value))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.lower() if _MAC.fullmatch(str(value).lower()) else str(value)
 
 
 class InventoryKeeper:
@@ -1120,136 +922,3 @@ class InventoryKeeper:
         except OSError:
             Path(fresh).unlink(missing_ok=True)
             raise
-
-
-# ------------------------------------------------------------------------------------------- the campaign
-
-
-def load_campaign(path: Path) -> Campaign:
-    """The plan as data. Raises ``InventoryError`` with file and line for anything missing, unknown or contradictory."""
-    file = _File(path, path.parent.parent)
-    raw = file.take(
-        file.root,
-        {
-            "title": file.words,
-            "plan": file.text,
-            "starts_on": file.day,
-            "ends_on": file.day,
-            "hospital": lambda node: _hospital(file, node),
-            "milestones": file.each(lambda node: (node, _milestone(file, node))),
-            "targets": file.each(lambda node: (node, _target(file, node))),
-            "tasks": file.each(lambda node: (node, _task(file, node))),
-        },
-        {"tasks": ()},
-    )
-    if raw["ends_on"] < raw["starts_on"]:
-        raise file.error(file.root, "Chiến dịch kết thúc trước khi bắt đầu.", "The campaign ends before it starts.")
-    ids = [milestone.id for _, milestone in raw["milestones"]]
-    for index, (node, milestone) in enumerate(raw["milestones"]):
-        if milestone.id in ids[:index]:
-            raise file.error(
-                node, f"Mốc “{milestone.id}” viết hai lần.", f"The milestone “{milestone.id}” stands twice."
-            )
-    _vet_targets(file, raw["targets"], ids)
-    _vet_tasks(file, raw["tasks"], ids, {f"{t.framework}/{t.group}" for _, t in raw["targets"]})
-    bare = {key: tuple(item for _, item in raw[key]) for key in ("milestones", "targets", "tasks")}
-    return Campaign(**{**raw, **bare})
-
-
-def _vet_targets(file: _File, targets: Iterable[tuple[yaml.Node, Target]], milestones: Sequence[str]) -> None:
-    aims: set[tuple[str, str]] = set()
-    for node, target in targets:
-        if target.milestone is not None and target.milestone not in milestones:
-            near = _nearest(target.milestone, milestones)
-            raise file.error(
-                node,
-                f"Không có mốc “{target.milestone}”.{near.vi}",
-                f"There is no milestone “{target.milestone}”.{near.en}",
-            )
-        if (target.framework, target.group) in aims:
-            raise file.error(
-                node, f"Nhóm {target.group} có hai mục tiêu.", f"The group {target.group} has two targets."
-            )
-        aims.add((target.framework, target.group))
-
-
-def _vet_tasks(
-    file: _File, tasks: Iterable[tuple[yaml.Node, Task]], milestones: Sequence[str], targets: set[str]
-) -> None:
-    """Refuse a task that stands twice, hangs on nothing known or ends before it starts."""
-    seen: set[str] = set()
-    for node, task in tasks:
-        if task.id in seen:
-            raise file.error(node, f"Nhiệm vụ “{task.id}” viết hai lần.", f"The task “{task.id}” stands twice.")
-        seen.add(task.id)
-        if task.milestone is not None and task.milestone not in milestones:
-            near = _nearest(task.milestone, milestones)
-            raise file.error(
-                node,
-                f"Không có mốc “{task.milestone}”.{near.vi}",
-                f"There is no milestone “{task.milestone}”.{near.en}",
-            )
-        for aim in task.serves:
-            if "/" in aim and aim not in targets:
-                near = _nearest(aim, targets)
-                raise file.error(node, f"Không có mục tiêu “{aim}”.{near.vi}", f"There is no target “{aim}”.{near.en}")
-        if (task.starts_on is None) != (task.due_on is None):
-            raise file.error(
-                node,
-                "Nhiệm vụ phải có cả ngày bắt đầu và hạn, hoặc không có cả hai.",
-                "A task has both a start and a due day, or neither.",
-            )
-        if task.starts_on is not None and task.due_on is not None and task.due_on < task.starts_on:
-            raise file.error(node, "Hạn trước ngày bắt đầu.", "The task is due before it starts.")
-
-
-def _hospital(file: _File, node: yaml.Node) -> Hospital:
-    form = {
-        "name": file.words,
-        "parent_body": file.words,
-        "short_symbol": file.text,
-        "place": file.text,
-        "signer_title": file.words,
-        "recipients": file.each(file.text),
-        "archive_line": file.text,
-    }
-    return Hospital(**file.take(node, form))
-
-
-def _milestone(file: _File, node: yaml.Node) -> Milestone:
-    form = {
-        "id": file.text,
-        "title": file.words,
-        "due_on": file.day,
-        "owner": file.text,
-        "source": file.text,
-        "done_on": file.maybe_day,
-    }
-    return Milestone(**file.take(node, form, {"done_on": None}))
-
-
-def _task(file: _File, node: yaml.Node) -> Task:
-    form = {
-        "id": file.text,
-        "title": file.words,
-        "milestone": file.maybe_text,
-        "owner": file.text,
-        "serves": file.each(file.text),
-        "starts_on": file.maybe_day,
-        "due_on": file.maybe_day,
-        "source": file.text,
-        "done_on": file.maybe_day,
-    }
-    return Task(**file.take(node, form, {"done_on": None}))
-
-
-def _target(file: _File, node: yaml.Node) -> Target:
-    form = {
-        "framework": file.text,
-        "group": file.text,
-        "level": file.text,
-        "owner": file.text,
-        "milestone": file.maybe_text,
-        "source": file.text,
-    }
-    return Target(**file.take(node, form))

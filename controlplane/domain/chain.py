@@ -37,7 +37,7 @@ def plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, timedelta):
         return int(value.total_seconds())
-    if names := _names(kind):
+    if names := _names(kind):  # type: ignore[arg-type]  # a class is hashable
         return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {plain(str(k)): plain(v) for k, v in value.items()}

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import erfc, exp, log, sqrt
+from operator import mul
 
 from controlplane.domain.declared import last_day
 from controlplane.domain.judge import Seen
@@ -26,13 +27,13 @@ from controlplane.domain.whatif import required
 # of three lie between 0.61 and 1.65 times the planned duration, and nothing is known of the width.
 PRIOR_MIDDLE = 0.0
 PRIOR_SPREAD = 0.5
-MIDDLES = tuple(round(-0.7 + 0.1 * i, 1) for i in range(29))  # of the logarithm: 0.5 to 8.2 times the plan
+MIDDLES = tuple(round(-1.5 + 0.1 * i, 1) for i in range(37))  # of the logarithm: 0.2 to 8.2 times the plan
 WIDTHS = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
 FAINT = 1e-6  # a pair of the grid that weighs less than this beside the heaviest is left out
 OFF_SCALE = 0.1  # so much weight on the slowest middle means that the truth lies beyond the grid
 HORIZON_DAYS = 1096  # three years; what lies beyond is not given as a date
 FEW = 5  # finished tasks below which the forecast says that it rests on little
-STEPS = 48  # days at which the drivers are weighed against each other
+STEPS = 32  # days at which the drivers are weighed against each other
 
 
 @dataclass(frozen=True)
@@ -221,24 +222,31 @@ class Dates:
         end = self.quantile(0.99)
         last = HORIZON_DAYS if end is None else max(1, end)
         days = sorted({round(last * step / STEPS) for step in range(STEPS + 1)})
-        chances = [sum(self._last_between(i, a, b) for a, b in pairwise([-1, *days])) for i in range(len(self.tasks))]
+        chances = [0.0] * len(self.tasks)
+        for early, late in pairwise([-1, *days]):
+            for index, chance in enumerate(self._last_between(early, late)):
+                chances[index] += chance
         total = sum(chances) or 1.0
         order = sorted(range(len(self.tasks)), key=lambda i: (-round(chances[i] / total, 6), self.tasks[i].id))
         return tuple(
             Driver(self.tasks[i].id, self.tasks[i].owner, round(100 * chances[i] / total)) for i in order[:most]
         )
 
-    def _last_between(self, index: int, early: int, late: int) -> float:
-        """About how likely the task ends in this stretch of days with every other done by its middle."""
-        total = 0.0
-        mine_late, mine_early = self.done(index, late), self.done(index, early)
-        others = [i for i in range(len(self.tasks)) if i != index]
+    def _last_between(self, early: int, late: int) -> list[float]:
+        """For each task, about how likely it ends in this stretch of days with every other done by its middle."""
+        chances = [0.0] * len(self.tasks)
+        rows = [(self.done(i, early), self.done(i, late)) for i in range(len(self.tasks))]
         for point, (_, _, weight) in enumerate(self.pace.points):
-            rest = 1.0
-            for other in others:
-                rest *= 0.5 * (self.done(other, early)[point] + self.done(other, late)[point])
-            total += weight * rest * (mine_late[point] - mine_early[point])
-        return total
+            ends = [(a[point], b[point]) for a, b in rows]
+            if all(a == b for a, b in ends):
+                continue
+            halves = [0.5 * (a + b) for a, b in ends]
+            after = [1.0, *accumulate(reversed(halves), mul)]  # the product of the last so many
+            before = 1.0
+            for index, (a, b) in enumerate(ends):
+                chances[index] += weight * before * after[len(ends) - 1 - index] * (b - a)
+                before *= halves[index]
+        return chances
 
 
 def outlook(kind: str, id_: str, level: str | None, due_on: date | None, dates: Dates) -> Outlook:

@@ -105,26 +105,28 @@ class Asset:
     """A thing of the hospital that can be looked at: one host of the inventory, or the ``site`` itself."""
 
     name: str
-    kind: str  # server controlplane workstation printer switch firewall ups nas service site
+    kind: str  # one of collect.inventory.KINDS: server workstation printer switch ... site
     roles: tuple[str, ...]  # every inventory group it is in, sorted; checks name these
     title: Words
     department: str = ""
     transports: tuple[str, ...] = ()  # which of local, ssh, snmp, service may reach it
     address: str | None = None  # None: no address yet, and not one packet is sent
     access: Mapping[str, Any] = field(default_factory=dict)  # ansible_* and emr_* variables; never a secret
+    fields: Mapping[str, str] = field(default_factory=dict)  # what the hospital declares: owner, location, mac, ...
 
 
 @dataclass(frozen=True)
 class Fact:
     """A question and a pure reader.
 
-    ``ask`` is one shell command text (family ``shell``), the OIDs, space separated (family ``snmp``), or the
-    question in words (family ``service``), whose paths and ports the inventory gives.
+    ``ask`` is one shell command text (family ``shell``), the OIDs (family ``snmp``), the question in words (family
+    ``service``, whose paths and ports the inventory gives), or what the control plane itself rests on (family
+    ``record``: facts, registers, the inventory), space separated.
     ``reader`` gets the reply's text and returns a value, or raises ``ValueError`` for bytes it cannot read.
     """
 
     name: str  # subject.attribute, for example disk.usage
-    family: str  # shell | snmp | service
+    family: str  # shell | snmp | service | record
     ask: str
     reader: Callable[[str], Value]
     unit: str  # of the value or of its figures, in words: "percent per filesystem", "-" when it has none

@@ -71,6 +71,8 @@ class Hospital:
     signer_title: Words
     recipients: tuple[str, ...]  # "Nơi nhận", first lines
     archive_line: str  # Lưu: VT, HCTH
+    staff: int = 0  # people who work there, as the plan declares
+    staff_source: str = ""
 
 
 @dataclass(frozen=True)

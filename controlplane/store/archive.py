@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection, Engine
 from controlplane.domain.chain import Break, Link, canonical, first_break, make_link, stamp, unstamp
 from controlplane.domain.judge import Seen
 from controlplane.domain.model import (
+    SITE,
     Finding,
     Look,
     Observation,
@@ -64,6 +65,7 @@ class Staged:
     confirmed: dict[int, datetime] = field(default_factory=dict)  # observation id -> seen again at
     transports: dict[str, str] = field(default_factory=dict)  # fact -> transport it came by
     state: dict[tuple[str, str], Seen] = field(default_factory=dict)
+    next_number: int = 1
 
 
 def open_engine(url: str) -> Engine:
@@ -220,17 +222,20 @@ class Archive:
             index.write_opened(connection, body | {"started_at": stamp(at)}, link.seq)
         return Ticket(id_, at, tuple(only), catalog, inventory, link.seq)
 
-    def stage(self, seen: Iterable[tuple[Look, Sequence[Observation]]]) -> Staged:
-        """Put the bytes of looks into the vault as they come, and set them against what stands."""
-        staged = Staged(state=self.state())
-        number = self._next_number()
+    def stage(self, seen: Iterable[tuple[Look, Sequence[Observation]]], onto: Staged | None = None) -> Staged:
+        """Set looks against what stands as they come, and put the bytes of every new answer into the vault.
+
+        ``onto`` goes on with what was staged before; its ``state`` moves with every look, so that what is derived
+        may be handed in lazily. An answer that is the same as before keeps the bytes it was first read from.
+        """
+        staged = onto if onto is not None else Staged(state=self.state(), next_number=self._next_number())
         for look, observed in seen:
             staged.looks.append(look)
             raw = {reply.fact: reply.raw for reply in look.replies}
             for observation in observed:
-                if observation.raw_digest is not None:
+                begins = _stage_one(staged, observation)
+                if begins and observation.raw_digest is not None:
                     self.vault.put(raw[observation.fact])
-                number = _stage_one(staged, observation, number)
                 staged.transports[observation.fact] = look.transport
         return staged
 
@@ -245,7 +250,7 @@ class Archive:
             "only": list(ticket.only),
             "catalog": ticket.catalog,
             "inventory": ticket.inventory,
-            "looks": [_look_body(look) for look in staged.looks if look.outcome is not Outcome.NO_ADDRESS],
+            "looks": [_look_body(look) for look in staged.looks if _is_told(look)],
             "no_address": sorted({look.asset for look in staged.looks if look.outcome is Outcome.NO_ADDRESS}),
             "changed": [_observation_body(o, staged.transports[o.fact]) for o in staged.changed],
             "confirmed": _confirmed_body(staged.confirmed),
@@ -335,7 +340,8 @@ class Archive:
             answered = observation.outcome is Outcome.ANSWERED
             state[key] = replace(seen, answer=observation) if answered else replace(seen, failure=observation)
         for key, seen in state.items():
-            if seen.answer and seen.failure and seen.failure.seen_at <= seen.answer.seen_at:
+            # An answer after a failed look begins a new interval, and so does a failed look after an answer.
+            if seen.answer and seen.failure and seen.failure.id < seen.answer.id:
                 state[key] = Seen(seen.answer)
         return state
 
@@ -362,6 +368,28 @@ class Archive:
         )
         with self.engine.connect() as connection:
             return [index.observation_from(row) for row in connection.execute(query)]
+
+    def changes(self, fact: str, since: datetime) -> list[dict[str, Any]]:
+        """Answers about a fact that began since a time and say something else than the answer before them."""
+        o = observations
+        query = sa.select(o).where(o.c.fact == fact, o.c.answered).order_by(o.c.id)
+        before: dict[str, Observation] = {}
+        found = []
+        with self.engine.connect() as connection:
+            for new in (index.observation_from(row) for row in connection.execute(query)):
+                old = before.get(new.asset)
+                if old and old.value != new.value and old.asked == new.asked and new.first_seen_at >= since:
+                    entry = {"asset": new.asset, "fact": fact, "observation": new.id, "before": old.id}
+                    found.append(entry | {"since": new.first_seen_at, "not_after": old.seen_at})
+                before[new.asset] = new
+        return found
+
+    def first_answers(self, fact: str) -> dict[str, datetime]:
+        """Asset -> when it first answered a fact, over the whole record."""
+        o = observations
+        query = sa.select(o.c.asset, sa.func.min(o.c.first_seen_at)).where(o.c.fact == fact, o.c.answered)
+        with self.engine.connect() as connection:
+            return {asset: unstamp(at) for asset, at in connection.execute(query.group_by(o.c.asset))}
 
     def round(self, id_: str) -> RoundView:
         """One round. Raises ``KeyError``."""
@@ -416,14 +444,22 @@ class Archive:
         return {name: row._mapping[name] for name in columns}
 
     def looks_of(self, round_id: str) -> list[dict[str, Any]]:
-        """Every look of a round."""
-        query = sa.select(looks).where(looks.c.round_id == round_id).order_by(looks.c.asset, looks.c.transport)
+        """Every look of a round at a device; the look into the record itself is left out."""
+        query = (
+            sa.select(looks)
+            .where(looks.c.round_id == round_id, looks.c.transport != index.RECORD)
+            .order_by(looks.c.asset, looks.c.transport)
+        )
         with self.engine.connect() as connection:
             return [dict(row._mapping) | {"at": unstamp(row.at)} for row in connection.execute(query)]
 
     def last_looks(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """(asset, transport) -> its newest look."""
-        newest = sa.select(sa.func.max(looks.c.id)).group_by(looks.c.asset, looks.c.transport)
+        """(asset, transport) -> its newest look at a device."""
+        newest = (
+            sa.select(sa.func.max(looks.c.id))
+            .where(looks.c.transport != index.RECORD)
+            .group_by(looks.c.asset, looks.c.transport)
+        )
         with self.engine.connect() as connection:
             rows = connection.execute(sa.select(looks).where(looks.c.id.in_(newest)))
             return {(r.asset, r.transport): dict(r._mapping) | {"at": unstamp(r.at)} for r in rows}
@@ -459,23 +495,25 @@ def _head(connection: Connection) -> Link | None:
 # ----------------------------------------------------------------------------------- staging a round
 
 
-def _stage_one(staged: Staged, new: Observation, number: int) -> int:
-    """Extend the interval of the same answer, or begin a new one; return the next free number."""
+def _stage_one(staged: Staged, new: Observation) -> bool:
+    """Extend the interval of the same answer, or begin a new one; return whether one begins."""
     key = (new.asset, new.fact)
     seen = staged.state.get(key, Seen())
     answered = new.outcome is Outcome.ANSWERED
     old = seen.answer if answered else seen.failure
     # An answer after a failed look begins a new interval: in between it was not known.
     unbroken = old is not None and not (answered and seen.failure is not None)
-    if unbroken and old is not None and _same(old, new):
+    confirms = unbroken and old is not None and _same(old, new)
+    if confirms and old is not None:
         kept = replace(old, seen_at=new.seen_at)
-        staged.confirmed[old.id] = new.seen_at
+        if new.seen_at != old.seen_at:  # a derived answer whose inputs were not seen again is not seen again either
+            staged.confirmed[old.id] = new.seen_at
     else:
-        kept = replace(new, id=number)
+        kept = replace(new, id=staged.next_number)
         staged.changed.append(kept)
-        number += 1
+        staged.next_number += 1
     staged.state[key] = Seen(kept) if answered else replace(seen, failure=kept)
-    return number
+    return not confirms
 
 
 def _same(old: Observation, new: Observation) -> bool:
@@ -487,6 +525,13 @@ def _same(old: Observation, new: Observation) -> bool:
         and (old.raw_digest is None) == (new.raw_digest is None)
         and canonical(old.value) == canonical(new.value)
     )
+
+
+def _is_told(look: Look) -> bool:
+    """Whether a look stands in the round's body: nothing was sent to an asset without an address, and what is derived
+    of all assets is derived in one go, which the look of the site stands for."""
+    derived = look.transport == index.RECORD
+    return look.outcome is not Outcome.NO_ADDRESS and (not derived or look.asset == SITE)
 
 
 def _look_body(look: Look) -> dict[str, Any]:
@@ -502,7 +547,9 @@ def _look_body(look: Look) -> dict[str, Any]:
 
 
 def _observation_body(o: Observation, transport: str) -> dict[str, Any]:
-    return {
+    # A derived answer is as old as its oldest input, and yet it was first given in this round.
+    first = {} if o.first_seen_at == o.seen_at else {"first_at": o.first_seen_at}
+    return first | {
         "id": o.id,
         "asset": o.asset,
         "fact": o.fact,

@@ -34,6 +34,9 @@ from controlplane.domain.model import (
 from controlplane.domain.overview import RoundView
 from controlplane.store.tables import declarations, links, looks, observations, rounds, runs
 
+RECORD = "record"
+"""The transport of what the control plane derives itself: the look of the asset ``site`` stands for all of it."""
+
 # ---------------------------------------------------------------------- one way to write the index
 
 
@@ -128,6 +131,8 @@ def _assets_by_outcome(body: Mapping[str, Any]) -> dict[str, int]:
     """outcome -> assets. An asset that answered over any transport answered."""
     by_asset = dict.fromkeys(body["no_address"], str(Outcome.NO_ADDRESS))
     for look in body["looks"]:
+        if look["transport"] == RECORD:
+            continue
         if by_asset.get(look["asset"]) != Outcome.ANSWERED:
             by_asset[look["asset"]] = look["outcome"]
     return dict(Counter(by_asset.values()))
@@ -144,7 +149,7 @@ def _index_changed(connection: Connection, changed: Sequence[Mapping[str, Any]])
             "latest": True,
             "value": canonical(o["value"]).decode(),
             "raw_digest": o["raw"],
-            "first_seen_at": o["at"],
+            "first_seen_at": o.get("first_at", o["at"]),
             "seen_at": o["at"],
         }
         for o in changed
@@ -209,25 +214,53 @@ def standing_at(connection: Connection, at: datetime) -> list[Observation]:
         .group_by(o.c.asset, o.c.fact, o.c.answered)
         .subquery()
     )
-    # A later look confirmed some of these; on that day only the looks up to then had been made.
-    last_look = {
-        (row.asset, row.transport, row.at)
-        for row in connection.execute(
-            sa.select(looks.c.asset, looks.c.transport, looks.c.at).where(looks.c.at <= moment)
-        )
-    }
-    times: dict[tuple[str, str], list[str]] = {}
-    for asset, transport, when in sorted(last_look):
-        times.setdefault((asset, transport), []).append(when)
-    found = []
+    times = _look_times(connection, moment)
+    found = {}
     for row in connection.execute(sa.select(o).join(newest, o.c.id == newest.c.id)):
         observation = observation_from(row)
-        if row.seen_at > moment:
-            before = [t for t in times.get((row.asset, row.transport), ()) if t <= moment]
+        if row.seen_at > moment:  # a later look confirmed it; on that day only the looks up to then had been made
+            before = times.get((row.asset, row.transport), ()) or times.get(("", row.transport), ())
             seen = max([row.first_seen_at, *before[-1:]])
             observation = replace(observation, seen_at=unstamp(seen))
-        found.append(observation)
-    return found
+        found[row.asset, row.fact, row.answered] = (observation, row)
+    return [_as_old_as_its_inputs(kept, row, moment, found) for kept, row in found.values()]
+
+
+def _look_times(connection: Connection, moment: str) -> dict[tuple[str, str], list[str]]:
+    """(asset, transport) -> when it was looked at, up to a moment, in order.
+
+    The record is looked into once a round for every asset of that round: ``("", record)`` for an asset that no
+    narrow round named.
+    """
+    query = (
+        sa.select(looks.c.asset, looks.c.transport, looks.c.at, rounds.c.only)
+        .join(rounds, rounds.c.id == looks.c.round_id)
+        .where(looks.c.at <= moment)
+        .order_by(looks.c.at)
+    )
+    times: dict[tuple[str, str], list[str]] = {}
+    derived: list[tuple[str, list[str]]] = []
+    for row in connection.execute(query):
+        if row.transport == RECORD:
+            derived.append((row.at, json.loads(row.only)))
+        else:
+            times.setdefault((row.asset, row.transport), []).append(row.at)
+    named = {name for _, only in derived for name in only}
+    for name in named | {""}:
+        times[name, RECORD] = [at for at, only in derived if not only or name in only]
+    times[SITE, RECORD] = [at for at, _ in derived]
+    return times
+
+
+def _as_old_as_its_inputs(
+    kept: Observation, row: Any, moment: str, found: Mapping[tuple[str, str, bool], tuple[Observation, Any]]
+) -> Observation:
+    """A derived answer of one asset with the age it had at that moment: that of the oldest answer it rests on."""
+    if row.transport != RECORD or not row.answered or row.seen_at <= moment:
+        return kept
+    asked = [(row.asset, word, True) for word in row.asked.split()]
+    ages = [found[key][0].seen_at for key in asked if key in found]
+    return replace(kept, seen_at=min(ages)) if ages else kept
 
 
 def words(connection: Connection, at: datetime | None = None) -> list[Observation]:

@@ -64,8 +64,16 @@ DOORS = {
     "subprocess": ("collect/local.py", "plays.py", "store/verify.py"),
     "typer": ("cli/",),
     "uvicorn": ("cli/",),
-    "yaml": ("bootstrap/", "cli/checks.py", "collect/inventory.py", "texts/__init__.py"),
-    "xml": ("ooxml.py", "reports/nd30.py"),
+    "yaml": (
+        "bootstrap/",
+        "cli/checks.py",
+        "collect/campaign.py",
+        "collect/inventory.py",
+        "collect/registers.py",
+        "collect/yaml_file.py",
+        "texts/__init__.py",
+    ),
+    "xml": ("collect/facts/linux_security_net.py", "ooxml.py", "reports/nd30.py"),
     "zipfile": ("ooxml.py", "sheets/", "reports/", "store/"),
     "zstandard": ("store/vault.py",),
 }

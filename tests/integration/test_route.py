@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.bootstrap import NoStoreError, Plane, init_store, open_plane
 from controlplane.collect.facts import FACTS
-from controlplane.collect.inventory import InventoryError
+from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.chain import canonical, digest
 from controlplane.domain.model import Outcome, Verdict
 from controlplane.settings import Settings
@@ -44,7 +44,7 @@ def test_the_law_beside_the_criteria_is_loaded_from_its_files(measured):
 def test_a_text_without_levels_is_shown_and_decides_none(measured):
     plane, _, _ = measured
     groups = {(g.framework, g.group): g for g in plane.judgement().card.groups}
-    shares = {key: g for key, g in groups.items() if g.reason.code == "share_rule"}
+    shares = {key: g for key, g in groups.items() if g.reason.code == "share"}
     assert shares, sorted(groups)
     assert all(not g.determinable and g.proven is None and g.total for g in shares.values())
 

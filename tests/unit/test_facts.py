@@ -14,7 +14,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controlplane.collect.facts import FACTS, SERVICE_FACTS, SHELL_FACTS, SNMP_FACTS
+from controlplane.collect.facts import FACTS, RECORD_FACTS, SERVICE_FACTS, SHELL_FACTS, SNMP_FACTS
 from controlplane.domain.chain import canonical
 from controlplane.domain.model import Fact
 
@@ -60,14 +60,15 @@ def test_there_are_enough_facts() -> None:
     assert len(SHELL_FACTS) >= 45
     assert len(SNMP_FACTS) >= 20
     assert len(SERVICE_FACTS) >= 15
-    assert len(FACTS) == len(SHELL_FACTS) + len(SNMP_FACTS) + len(SERVICE_FACTS)
+    assert len(RECORD_FACTS) >= 15
+    assert len(FACTS) == len(SHELL_FACTS) + len(SNMP_FACTS) + len(SERVICE_FACTS) + len(RECORD_FACTS)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_fact_says_what_it_is(name: str) -> None:
     fact = FACTS[name]
     assert re.fullmatch(r"[a-z]+[a-z0-9_]*\.[a-z0-9_-]+", fact.name)
-    assert fact.family in ("shell", "snmp", "service")
+    assert fact.family in ("shell", "snmp", "service", "record")
     assert fact.ask
     assert fact.unit
     assert fact.source
@@ -158,7 +159,7 @@ CHECKS = [
     check
     for path in sorted((RECORDED.parents[1] / "checks").glob("*.yaml"))
     for check in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("checks") or ()
-    if check["fact"] in {fact.name for fact in (*SHELL_FACTS, *SERVICE_FACTS)}
+    if check["fact"] in {fact.name for fact in (*SHELL_FACTS, *SERVICE_FACTS, *RECORD_FACTS)}
 ]
 
 

@@ -14,9 +14,14 @@ from controlplane.domain import incremental, score
 from controlplane.domain.chain import canonical
 from controlplane.domain.incremental import Ledger, differing, judge_all, rejudge
 from controlplane.domain.judge import Seen, judge
+from controlplane.domain.model import Outcome
+from controlplane.rounds import make_round
+from controlplane.store.archive import Archive, migrate, open_engine
+from controlplane.store.vault import Vault
 from tests import worlds
-from tests.conftest import NOON, TODAY, a_catalog, a_check, a_criterion, a_framework, an_asset, seen
+from tests.conftest import NOON, TODAY, Clock, a_catalog, a_check, a_criterion, a_framework, a_look, an_asset, seen
 
+IDS = ("law.a.1", "law.a.2")
 RANDOMS = st.integers(0, 2**32).map(random.Random)  # a seed repeats a whole history
 
 
@@ -138,3 +143,29 @@ def test_two_states_of_a_record_are_told_apart_by_number_and_time():
     after = {("a", "f"): Seen(later), ("a", "g"): failed, ("c", "f"): Seen(seen("c", "f", 1))}
     assert differing(before, before) == set()
     assert differing(before, after) == {("a", "f"), ("a", "g"), ("b", "f"), ("c", "f")}
+
+
+@given(RANDOMS)
+@settings(max_examples=12)
+def test_from_a_real_record_what_differs_is_enough(tmp_path_factory, rnd):
+    """Rounds, confirmations, failures and words kept in SQLite; each time judged from two readings of what stands."""
+    folder, clock = tmp_path_factory.mktemp("record"), Clock()
+    engine = open_engine(f"sqlite:///{folder / 'emrctl.db'}")
+    migrate(engine)
+    archive = Archive(engine, Vault(folder / "vault"), folder / "locks")
+    catalog = a_catalog([a_check(), a_check("c", (), partly=["law.a.2"])], a_framework(*map(a_criterion, IDS)))
+    assets = {"sv-01": an_asset()}
+    state, ledger = {}, judge_all(catalog, assets.values(), {}, clock(), TODAY)
+    for _ in range(6):
+        clock.pass_(hours=rnd.choice((0, 1, 25, 27)))
+        if rnd.random() < 0.3:
+            body = {"kind": "attestation", "by": "Phòng HC-TH", "statement": "Đã có", "expires_on": "2026-11-25"}
+            archive.declare(body | {"criteria": ["law.a.2"]}, clock())
+        else:
+            said = a_look("sv-01", {"disk.used_percent": rnd.choice((40, 40, 99, Outcome.TIMEOUT))}, clock())
+            make_round(catalog, assets, "0" * 64, lambda _, said=said: [said], archive, clock, worlds.ZONE)
+        before, state, day = state, archive.state(), clock().astimezone(worlds.ZONE).date()
+        ledger = rejudge(ledger, catalog, assets.values(), state, differing(before, state), clock(), day)
+        findings = judge(catalog, assets.values(), state, clock(), day)
+        assert bytes_of(ledger) == (canonical(findings), canonical(score.score(catalog, findings, day)))
+    engine.dispose()

@@ -16,15 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from controlplane.collect.campaign import load_campaign
 from controlplane.collect.inventory import (
     LAST_GOOD,
-    MAX_BYTES,
     Inventory,
     InventoryError,
     InventoryKeeper,
-    load_campaign,
     load_inventory,
 )
+from controlplane.collect.yaml_file import MAX_BYTES
 from controlplane.domain.model import Words
 
 ROOT = Path(__file__).parents[2]
@@ -704,6 +704,42 @@ def test_an_inventory_that_cannot_be_kept_is_still_used_and_said(tmp_path: Path)
     assert "no copy of it could be kept" in error.words.en
 
 
+# ------------------------------------------------------------------------------- what the hospital declares
+
+
+def declared(tmp_path: Path, line: str) -> Any:
+    (tmp_path / "hosts.yaml").write_text(f"all:\n  hosts:\n    pc-01:\n      emr_kind: workstation\n      {line}\n")
+    return load_inventory([tmp_path / "hosts.yaml"], tmp_path).assets["pc-01"].fields
+
+
+def test_declared_fields_stand_in_the_asset_as_text(tmp_path: Path) -> None:
+    assert declared(tmp_path, "emr_owner: Khoa Dược") == {"owner": "Khoa Dược"}
+    macs = 'emr_mac: ["02:00:00:00:00:0B", "02:00:00:00:00:0a"]'
+    assert declared(tmp_path, macs) == {"mac": "02:00:00:00:00:0a 02:00:00:00:00:0b"}
+    assert declared(tmp_path, "emr_support_until: 2030-12-31") == {"support_until": "2030-12-31"}
+    assert declared(tmp_path, "emr_external: true") == {"external": "true"}
+    assert declared(tmp_path, "emr_vlan: 20") == {"vlan": "20"}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("emr_mac: 02-00-00-00-00-01", "must be a MAC address"),
+        ("emr_mac: []", "must be a MAC address"),
+        ("emr_state: lost", "in_use, spare, broken, retired"),
+        ("emr_support_until: next year", "must be a day"),
+        ("emr_in_service_on: 2026-02-30", "This value cannot be used"),
+        ("emr_external: 1", "must be true or false"),
+        ("emr_owner: 7", "must be a text"),
+        ("emr_purposes: a", "Nearest: emr_purpose"),
+    ],
+)
+def test_a_declared_field_of_another_form_is_refused_by_line(tmp_path: Path, line: str, words: str) -> None:
+    with pytest.raises(InventoryError, match=words) as refused_:
+        declared(tmp_path, line)
+    assert refused_.value.line == 5
+
+
 # ---------------------------------------------------------------------------------------- the campaign
 
 
@@ -730,6 +766,7 @@ def test_the_campaign_of_the_plan() -> None:
     }
     assert campaign.hospital.short_symbol == "BVNT"
     assert campaign.hospital.archive_line == "Lưu: VT, HCTH"
+    assert (campaign.hospital.staff, "Mục II" in campaign.hospital.staff_source) == (48, True)
 
 
 @pytest.mark.parametrize(
@@ -745,6 +782,12 @@ def test_the_campaign_of_the_plan() -> None:
         ('ends_on: "2025-09-14"', 'ends_on: "2025-07-14"', "ends before it starts"),
         ('level: "7"', "level: 7", "A text is needed"),
         ("targets:\n", "targets: []\nx:\n", "Unknown key “x”"),
+        ("- id: infra-review", "- id: council", "The task “council” stands twice"),
+        ("  milestone: emr-software", "  milestone: emr-softwre", "Nearest: emr-software"),
+        ("serves: [tt54-2017/his]", "serves: [tt54-2017/hs]", "There is no target “tt54-2017/hs”"),
+        ('starts_on: "2025-09-25"', "starts_on: null", "both a start and a due day"),
+        ('starts_on: "2025-09-25"', 'starts_on: "2025-10-25"', "due before it starts"),
+        ("done_on: null", "done_on: xong", "A day is written like"),
     ],
 )
 def test_a_broken_campaign_is_refused_with_its_line(tmp_path: Path, old: str, new: str, word: str) -> None:
@@ -758,6 +801,19 @@ def test_a_broken_campaign_is_refused_with_its_line(tmp_path: Path, old: str, ne
     assert caught.value.file == "inventory/campaign.yaml"
     assert caught.value.line is not None
     assert word in caught.value.words.en
+
+
+def test_a_campaign_may_lack_tasks_and_days_of_completion(tmp_path: Path) -> None:
+    text = CAMPAIGN.read_text(encoding="utf-8")
+    path = tmp_path / "inventory" / "campaign.yaml"
+    path.parent.mkdir()
+    bare = text[: text.index("\ntasks:")]
+    path.write_text(
+        bare.replace('  source: "Mục IV"', '  source: "Mục IV"\n  done_on: "2025-08-02"', 1), encoding="utf-8"
+    )
+    campaign = load_campaign(path)
+    assert campaign.tasks == ()
+    assert [m.done_on for m in campaign.milestones[:2]] == [date(2025, 8, 2), None]
 
 
 def test_an_empty_campaign_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tests import worlds
 from tests.conftest import ROOT
 
 RANDOMS = st.integers(0, 2**32).map(random.Random)  # a seed repeats a whole hospital
-OFTEN = settings(max_examples=300)
+OFTEN = settings(max_examples=150)
 # From bad to good. A waiver makes nothing better, and what is too old is as good as not known.
 RANK = {Verdict.NOT_MET: 0, Verdict.WAIVED: 0, Verdict.UNKNOWN: 1, Verdict.STALE: 1, Verdict.MET: 2}
 Level = tuple[int, ...]

@@ -56,15 +56,19 @@ def test_a_check_names_an_inventory_group_a_remedy_and_sentences(check):
 
 def test_a_fact_of_another_family_is_not_asked_of_a_role_that_cannot_answer():
     inventory = load_inventory([ROOT / "inventory" / "hosts.yaml"], ROOT)
-    shell = {"linux_servers", "linux_hosts", "workstations", "servers", "controlplane"}
+    shell = {"linux_servers", "linux_hosts", "workstations", "servers", "controlplane", "monitor_hosts"}
+    shell |= {"linux_appliances", "linux_firewalls", "linux_storage", "access_points"}
     for check in CHECKS:
-        if FACTS[check.fact].family == "shell":
+        fact = FACTS[check.fact]
+        if fact.family == "shell":
             assert check.role in shell, check.id
-        elif FACTS[check.fact].family == "service":
+        elif fact.family == "service":
             assert set(inventory.groups[check.role]) <= set(inventory.groups["service_endpoints"]), check.id
             assert check.if_absent is None, f"{check.id}: a service that is missing is unknown, never out of scope"
+        elif fact.family == "record":
+            assert {inventory.assets[name].kind for name in inventory.groups[check.role]} <= set(fact.kinds), check.id
         else:
-            assert check.role not in {"linux_servers", "linux_hosts", "workstations", "controlplane"}, check.id
+            assert check.role not in shell - {"servers"}, check.id
 
 
 def test_the_play_mends_checks_that_exist():

@@ -14,13 +14,13 @@ from pyasn1.codec.ber import decoder, encoder
 from pyasn1.error import PyAsn1Error
 from pysnmp.proto.api import v2c
 
-from controlplane.collect.facts import snmp_interfaces, snmp_printer, snmp_system, snmp_ups, snmp_vlan
+from controlplane.collect.facts import snmp_access, snmp_interfaces, snmp_printer, snmp_system, snmp_ups, snmp_vlan
 from controlplane.collect.facts.snmp_text import Answer, VarBind, format_line, parse, parse_oid, ports_in
 from controlplane.collect.snmp import decode_oid, decode_v2c, decode_value, encode_oid
 from controlplane.domain.model import Fact
 
 RECORDED = Path(__file__).parents[1] / "facts"
-MODULES = (snmp_system, snmp_interfaces, snmp_vlan, snmp_printer, snmp_ups)
+MODULES = (snmp_system, snmp_interfaces, snmp_vlan, snmp_printer, snmp_ups, snmp_access)
 FACTS: dict[str, Fact] = {fact.name: fact for module in MODULES for fact in module.FACTS}
 CASES = [(name, path) for name in FACTS for path in sorted((RECORDED / name).glob("*.json"))]
 

@@ -1,14 +1,14 @@
 """What a switch says of its VLANs: Q-BRIDGE-MIB and BRIDGE-MIB (RFC 4363, RFC 4188).
 
 It refuses to take a filtering-database id for a VLAN id: the two are joined through ``dot1qVlanFdbId`` or not at
-all. It gives station counts, never the stations' addresses.
+all. The addresses of stations are those of devices, and it says nothing about who uses them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.collect.facts.snmp_text import Answer, ports_in
+from controlplane.collect.facts.snmp_text import Answer, mac_text, ports_in
 from controlplane.domain.model import Fact, Value
 
 _BRIDGE = ".1.3.6.1.2.1.17"
@@ -157,6 +157,25 @@ def _stations(raw: str) -> Value:
     ]
 
 
+def _learned(raw: str) -> Value:
+    """Every learned MAC address with the port it is on: the stations, and on trunks those behind the next switch."""
+    answer = Answer(raw)
+    vlans: dict[int, set[int]] = {}
+    for index, database in answer.integers(_FDB_ID).items():
+        vlans.setdefault(database, set()).add(index[-1])
+    interfaces = {index[0]: number for index, number in answer.integers(_PORT_IF).items()}
+    names = {index[0]: text for index, text in answer.texts(_IF_NAME).items()}
+    status = answer.integers(_FDB_STATUS)
+    rows = []
+    for index, port in answer.integers(_FDB_PORT).items():
+        if len(index) != 7 or max(index[1:]) > 255:
+            raise ValueError("a forwarding entry without database id and MAC address")
+        if status.get(index, _LEARNED) == _LEARNED:
+            name = names.get(interfaces.get(port, -1)) or f"port {port}"
+            rows.append({"mac": mac_text(bytes(index[1:])), "port": name, "vlans": sorted(vlans.get(index[0], set()))})
+    return sorted(rows, key=lambda row: (str(row["mac"]), str(row["vlans"]), str(row["port"])))
+
+
 _KINDS = ("switch",)
 FACTS: tuple[Fact, ...] = (
     Fact(
@@ -211,6 +230,15 @@ FACTS: tuple[Fact, ...] = (
         _stations,
         "learned MAC addresses, and ports they are on, per VLAN",
         "Q-BRIDGE-MIB::dot1qTpFdbTable joined by dot1qVlanFdbId (RFC 4363)",
+        kinds=_KINDS,
+    ),
+    Fact(
+        "vlan.learned",
+        "snmp",
+        f"{_FDB_ID} {_FDB_PORT} {_FDB_STATUS} {_PORT_IF} {_IF_NAME}",
+        _learned,
+        "learned MAC addresses with their port and VLANs",
+        "Q-BRIDGE-MIB::dot1qTpFdbTable joined by dot1qVlanFdbId (RFC 4363), IF-MIB::ifName (RFC 2863)",
         kinds=_KINDS,
     ),
 )
