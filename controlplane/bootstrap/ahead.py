@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from controlplane.bootstrap.judgements import Judgements
+from controlplane.bootstrap.judgements import Judgement, Judgements
 from controlplane.bootstrap.rules import read_yaml
 from controlplane.domain.cheapest import Plan, cheapest, next_goal, offers_for
 from controlplane.domain.decay import Ending, expiring, good_until, levels_until, stay_met
@@ -34,12 +34,15 @@ class Ageing:
     """How what is proven now fades if nobody looks or signs again."""
 
     soon: tuple[Ending, ...]
+    criteria: Mapping[str, Ending | None]  # until when each criterion that holds does so, and what then ends
     levels: Mapping[GroupKey, Ending | None]
     stays: Mapping[int, int]  # days from now -> of the criteria met now, how many are met then
 
 
 class Ahead(Judgements):
     """Questions about days to come."""
+
+    _aged: tuple[Judgement, int, Ageing] | None = None
 
     @property
     def items(self) -> Mapping[str, Item]:
@@ -76,7 +79,11 @@ class Ahead(Judgements):
 
     def ageing(self, days: int = SOON_DAYS) -> Ageing:
         """Evidence that ends within so many days, until when levels stand, and how many criteria stay met."""
-        j, state, zone = self.judgement(), self.archive.state(), self.settings.timezone
-        ledger = judge_all(j.catalog, j.assets.values(), state, j.at, self.today)
-        levels = levels_until(ledger, good_until(ledger, state, zone))
-        return Ageing(expiring(ledger, state, zone, days), levels, stay_met(ledger, state, zone))
+        j = self.judgement()
+        if self._aged is None or self._aged[0] is not j or self._aged[1] != days:
+            state, zone = self.archive.state(), self.settings.timezone
+            ledger = judge_all(j.catalog, j.assets.values(), state, j.at, self.today)
+            until = good_until(ledger, state, zone)
+            levels, stays = levels_until(ledger, until), stay_met(ledger, state, zone)
+            self._aged = (j, days, Ageing(expiring(ledger, state, zone, days), until, levels, stays))
+        return self._aged[2]

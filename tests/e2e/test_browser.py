@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -320,7 +321,7 @@ def test_every_field_has_a_name_for_who_cannot_see(browser: Any, state: Any, bas
         )
         assert nameless == [], path
         levels = page.eval_on_selector_all("main h1, main h2, main h3, main h4", "all => all.map(h => +h.tagName[1])")
-        steps = [b - a for a, b in zip(levels, levels[1:], strict=False)]
+        steps = [b - a for a, b in pairwise(levels)]
         assert levels[0] == 1, path
         assert all(step <= 1 for step in steps), (path, levels)
     page.context.close()

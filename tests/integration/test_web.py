@@ -1462,3 +1462,11 @@ def test_what_cannot_be_imagined_gets_a_sentence(clients: Mapping[str, TestClien
 def test_losing_an_asset_raises_nothing(clients: Mapping[str, TestClient]) -> None:
     html = clients["engineer"].get("/plan?lose=controlplane-01").text
     assert re.search(r"Thêm 0 tiêu chí đứng vững, mất [0-9]+", html)
+
+
+def test_a_criterion_says_until_when_it_stands(app: FastAPI, plane: Plane) -> None:
+    client = client_of(app, "engineer")
+    assert say(client, WORD | {"criterion": "tt13.1.2", "expires_on": "2098-07-01"}).status_code == 303
+    page = client.get("/criteria/tt13.1.2").text
+    assert texts.say("vi", "web.explain.holds_until", at="23:59, 01/07/2098") in page
+    assert "23:59, 01/07/2098" not in client.get("/criteria/tt13.1.2?law=2025-08-15").text

@@ -99,6 +99,7 @@ def criterion(face: Dated, criterion: str) -> Response:
         judgement=judgement,
         gathered=queries.gathered,
         kinds=kinds,
+        ending=None if face.as_of or face.law else face.plane.ageing().criteria.get(criterion),
         able=queries.able(story.criterion, judgement.catalog),
     )
 
