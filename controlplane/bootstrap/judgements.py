@@ -14,6 +14,7 @@ from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.catalog import CatalogError, make_checks
 from controlplane.domain.chain import Break
 from controlplane.domain.compare import Difference, Run, Side, because
+from controlplane.domain.coverage import coverage
 from controlplane.domain.explain import Explanation, explain
 from controlplane.domain.incremental import Ledger, differing, judge_all, rejudge
 from controlplane.domain.judge import State, Trial, judge, try_check
@@ -140,6 +141,8 @@ class Judgements(Rules):
             chain_head=head.seal if head else "",
             chain_holds=broken is None,
             notes=self._notes(j, broken),
+            coverage=tuple(c for c in coverage(j.catalog) if c.framework in {g.framework for g in j.card.groups}),
+            overall=j.card.overall,
         )
 
     def _answered(self, last: RoundView | None) -> frozenset[str]:

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from controlplane.domain.coverage import Coverage
 from controlplane.domain.model import (
     Asset,
     Catalog,
     Criterion,
     Finding,
     GroupScore,
+    OverallScore,
     Reason,
     Scorecard,
     Standing,
@@ -175,6 +177,13 @@ class Overview:
     chain_head: str
     chain_holds: bool
     notes: tuple[Reason, ...] = ()  # honest remarks: no round yet, numbers from outside the week, ...
+    coverage: tuple[Coverage, ...] = ()  # per framework in force: how sure its rows are, how much checks look at
+    overall: tuple[OverallScore, ...] = ()  # overall levels by a framework's own table
+
+    @property
+    def contradicted(self) -> int:
+        """Scored criteria that somebody declared met and a check measured otherwise."""
+        return sum(view.score.contradicted for view in self.groups)
 
 
 SEVERITY = {"critical": 3, "high": 2, "medium": 1, "low": 0}

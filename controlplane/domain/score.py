@@ -303,7 +303,7 @@ def score_overall(framework: Framework, groups: Sequence[GroupScore], as_of: dat
     if certain:
         proven = _reach(rows, ladders, {g.group: g.proven for g in groups})
         return OverallScore(framework.id, True, proven, possible, preview, Reason("levels"))
-    reason = Reason("overall_open", {"groups": ", ".join(open_groups) or "-", "cells": recalled})
+    reason = Reason("overall_open", {"groups": open_groups, "count": len(open_groups), "cells": recalled})
     return OverallScore(framework.id, False, None, possible, preview, reason)
 
 

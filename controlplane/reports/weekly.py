@@ -353,6 +353,8 @@ def _level_sentence(story: _Story, view: GroupView) -> str:
     name = view.title.vi
     target = story.note("target_is", level=_level(story, view, view.target)) if view.target else story.note("no_target")
     score = view.score
+    if score.reason.code == "share":
+        return story.note("level_share", name=name, reason=story.reason(score.reason))
     if not score.determinable:
         why = _sentence(story.reason(score.reason), end="")
         text = story.note("level_undetermined", name=name, reason=why, target=target)
@@ -398,6 +400,8 @@ def _level_row(story: _Story, view: GroupView) -> list[str | None]:
     pair: list[str | None]
     if score.determinable:
         pair = [_capital(_level(story, view, level)) for level in (score.proven, score.possible)]
+    elif score.reason.code == "share":
+        pair = [_capital(texts.reason(story.say, "share_short", score.reason.figures)), None]
     else:
         pair = [story.say("level.undeterminable"), None]
     target = _capital(_level(story, view, view.target)) if view.target else story.note("no_target_cell")
@@ -426,6 +430,36 @@ def _counts(paper: Paper, story: _Story) -> None:
     _table(paper, story, "counts", columns, rows)
     apart = story.note("counts_apart", drafts=overview.drafts, automated=overview.automated, total=overview.total)
     paper.add(paragraph("NoiDung", apart))
+    if overview.contradicted:
+        paper.add(paragraph("NoiDung", story.note("contradicted", count=overview.contradicted)))
+    _standings(paper, story)
+
+
+def _standings(paper: Paper, story: _Story) -> None:
+    """How sure the criteria themselves are, and how much of them is measured; the overall level stays apart."""
+    overview = story.overview
+    titles = {g.framework: g.framework_title.vi for g in overview.groups}
+    names = ("criteria", "confirmed", "second_hand", "draft", "scored", "automated", "judged")
+    columns = [Column(story.note("col_framework"), 48)]
+    columns.append(Column(story.note("col_criteria_count"), 16, "center"))
+    columns += [Column(story.note(f"col_{name}"), 16, "center") for name in names[1:]]
+    rows: list[Row] = [
+        [_short(titles[c.framework]), *(nd30.number(getattr(c, name)) for name in names)] for c in overview.coverage
+    ]
+    if rows:
+        _table(paper, story, "standings", columns, rows)
+    for overall in overview.overall:
+        name = _short(titles[overall.framework])
+        if overall.determinable:
+            text = story.note("overall_known", name=name, level=overall.proven or "–", possible=overall.possible or "–")
+        else:
+            text = story.note("overall_open", name=name, reason=_sentence(story.reason(overall.reason), end=""))
+        paper.add(paragraph("NoiDung", text))
+
+
+def _short(title: str) -> str:
+    """The name of a law up to what it is about."""
+    return title.split(":", maxsplit=1)[0].split(" An ninh", maxsplit=1)[0].strip()
 
 
 # -------------------------------------------------------------------------------- assessment and the rest
