@@ -460,3 +460,210 @@ def _standings(paper: Paper, story: _Story) -> None:
 def _short(title: str) -> str:
     """The name of a law up to what it is about."""
     return re.split(r": | An ninh", title, maxsplit=1)[0].strip()
+
+
+# -------------------------------------------------------------------------------- assessment and the rest
+
+
+def _assessment(paper: Paper, story: _Story) -> None:
+    overview = story.overview
+    _heading(paper, story, "assessment")
+    if overview.total:
+        met = overview.counts.get(Verdict.MET, 0)
+        open_ = overview.counts.get(Verdict.UNKNOWN, 0) + overview.counts.get(Verdict.STALE, 0)
+        bad = overview.counts.get(Verdict.NOT_MET, 0)
+        figures = {"met": met, "total": overview.total, "share": nd30.share(met, overview.total)}
+        paper.add(paragraph("NoiDung", story.note("assessed", bad=bad, unclear=open_, **figures)))
+    else:
+        paper.add(paragraph("NoiDung", story.note("assessed_nothing")))
+    paper.add(paragraph("NoiDung", _trend(story)))
+    if not overview.milestones:
+        return
+    paper.add(paragraph("NoiDung", story.note("milestones_unknown", table=paper.tables + 1)))
+    rows = []
+    for index, view in enumerate(overview.milestones, 1):
+        mark = view.milestone
+        rows.append([str(index), mark.title.vi, mark.owner or story.note("no_owner"), _due(story, mark.due_on)])
+    columns = [
+        Column(story.note("col_no"), 12, "center"),
+        Column(story.note("col_milestone"), 58),
+        Column(story.note("col_owner"), 53),
+        Column(story.note("col_due"), 37, "center"),
+    ]
+    _table(paper, story, "milestones", columns, rows, as_of=overview.as_of)
+
+
+def _trend(story: _Story) -> str:
+    """This week's last round against the last one before the week; a sentence also when there is nothing to compare."""
+    points = sorted(story.overview.trend, key=lambda p: p.at)
+    inside = [p for p in points if story.week.holds(nd30.local_day(p.at))]
+    before = [p for p in points if nd30.local_day(p.at) < story.week.monday]
+    if not inside:
+        return story.note("trend_no_round")
+    if not before:
+        return story.note("trend_first", **_point("now", inside[-1]))
+    change = inside[-1].met - before[-1].met
+    word = "trend_up" if change > 0 else "trend_down" if change < 0 else "trend_same"
+    return story.note(word, change=abs(change), **_point("now", inside[-1]), **_point("before", before[-1]))
+
+
+def _point(name: str, point: TrendPoint) -> dict[str, Any]:
+    return {f"{name}_met": point.met, f"{name}_total": point.total, f"{name}_day": nd30.local_day(point.at)}
+
+
+def _obstacles(paper: Paper, story: _Story) -> None:
+    _heading(paper, story, "obstacles")
+    blockers = story.overview.blockers
+    if not blockers:
+        paper.add(paragraph("NoiDung", story.note("obstacles_none")))
+        return
+    paper.add(paragraph("NoiDung", story.note("obstacles", count=len(blockers), table=paper.tables + 1)))
+    groups = {(g.framework, g.group): g for g in story.overview.groups}
+    rows = []
+    for index, blocker in enumerate(blockers, 1):
+        group = groups.get((blocker.framework, blocker.group))
+        name = group.title.vi if group else blocker.group
+        word, why = story.say(f"verdict.{blocker.verdict}"), story.reason(blocker.reason)
+        state = _capital(why if word in why else f"{word}: {why}")
+        owner = blocker.owner or story.note("no_owner")
+        rows.append([str(index), f"{blocker.title.vi} ({name})", _sentence(state), owner])
+    columns = [
+        Column(story.note("col_no"), 12, "center"),
+        Column(story.note("col_obstacle"), 56),
+        Column(story.note("col_state"), 50),
+        Column(story.note("col_owner"), 42),
+    ]
+    _table(paper, story, "obstacles", columns, rows)
+
+
+def _next_week(paper: Paper, story: _Story) -> None:
+    """What the plan dates for the week to come, or its next date, and the obstacles above: nothing else is known."""
+    week = IsoWeek.of(story.week.sunday + timedelta(days=1))
+    span = {"monday": nd30.short_date(week.monday), "sunday": nd30.short_date(week.sunday)}
+    _heading(paper, story, "next_week")
+    rows = []
+    for item in _coming(story, week):
+        rows.append([item.title.vi, item.owner or story.note("no_owner"), _due(story, item.due_on)])
+    rows += [_mend(story, blocker) for blocker in story.overview.blockers]
+    if not rows:
+        paper.add(paragraph("NoiDung", story.note("next_week_none", **span)))
+        return
+    columns = [
+        Column(story.note("col_no"), 12, "center"),
+        Column(story.note("col_task"), 61),
+        Column(story.note("col_owner"), 50),
+        Column(story.note("col_due"), 37, "center"),
+    ]
+    printed = [[str(i), *row] for i, row in enumerate(rows, 1)]
+    _table(paper, story, "next_week", columns, printed, **span)
+
+
+def _coming(story: _Story, week: IsoWeek) -> list[Milestone]:
+    """Milestones due in the coming week or, when it has none, the first one after it."""
+    ahead = sorted((m.milestone for m in story.overview.milestones), key=lambda m: m.due_on)
+    ahead = [m for m in ahead if m.due_on >= week.monday]
+    return [m for m in ahead if m.due_on <= week.sunday] or ahead[:1]
+
+
+def _mend(story: _Story, blocker: Blocker) -> list[str]:
+    views = [g for g in story.overview.groups if (g.framework, g.group) == (blocker.framework, blocker.group)]
+    due = views[0].due_on if views else None
+    when = _due(story, due) if due else story.note("no_due")
+    task = story.note("mend_by_play" if blocker.remedy else "mend", title=blocker.title.vi)
+    return [task, blocker.owner or story.note("no_owner"), when]
+
+
+def _proposals(paper: Paper, story: _Story) -> None:
+    campaign = story.overview.campaign
+    _heading(paper, story, "proposals")
+    paper.add(paragraph("NoiDung", story.note("proposals_unknown")))
+    figures = {"campaign": campaign.title.vi, "hospital": campaign.hospital.name.vi}
+    closing = story.note("closing", parent=campaign.hospital.parent_body.vi, **figures, **story.span)
+    paper.add(paragraph("NoiDung", _sentence(closing, end="") + nd30.END_MARK, keep=True))
+
+
+# ------------------------------------------------------------------------------------------------- annex
+
+
+def _annex(paper: Paper, story: _Story, symbol: str) -> None:
+    overview = story.overview
+    hospital = overview.campaign.hospital.name.vi
+    dated = story.note("annex_dated", year=str(story.issued_on.year), hospital=hospital)
+    paper.annex(story.note("annex_word"), story.note("annex_title"), [story.note("annex_of", symbol=symbol), dated])
+    lines = _evidence(story)
+    if lines:
+        paper.add(paragraph("NoiDung", story.note("annex_intro")))
+        columns = [
+            Column(story.note("col_no"), 12, "center"),
+            Column(story.note("col_evidence"), 46),
+            Column(story.note("col_sha"), 70),
+            Column(story.note("col_at"), 32, "center"),
+        ]
+        rows = [[str(i), x.label, x.sha256, nd30.local_time(x.at)] for i, x in enumerate(lines, 1)]
+        paper.add(ruled_table(columns, rows), paragraph("SauBang"))
+    state = "annex_empty" if not lines else "annex_holds" if overview.chain_holds else "annex_broken"
+    paper.add(paragraph("NoiDung", _sentence(story.note(state), end="") + nd30.END_MARK))
+
+
+def _evidence(story: _Story) -> list[EvidenceLine]:
+    """The round, the head of the chain, and what the caller adds."""
+    overview, last = story.overview, story.overview.last_round
+    lines = []
+    if last is not None:
+        label = story.note("evidence_round", seq=str(last.seq), id=last.id)
+        lines.append(EvidenceLine(label, last.seal, last.ended_at or last.started_at))
+    if overview.chain_head.strip("0"):  # sixty-four zeros are a chain that has not begun
+        lines.append(EvidenceLine(story.note("evidence_head"), overview.chain_head, overview.at))
+    return lines + list(story.evidence)
+
+
+# ------------------------------------------------------------------------------------------- small words
+
+
+_SECTIONS = ("leadership", "results", "assessment", "obstacles", "next_week", "proposals")
+_ROMAN = dict(zip(_SECTIONS, ("I", "II", "III", "IV", "V", "VI"), strict=True))
+
+
+def _heading(paper: Paper, story: _Story, section: str) -> None:
+    paper.add(paragraph("Muc", f"{_ROMAN[section]}. {story.note(f'section_{section}')}".upper()))
+
+
+def _table(
+    paper: Paper, story: _Story, name: str, columns: Sequence[Column], rows: Sequence[Row], **figures: Any
+) -> None:
+    title = story.note(f"table_{name}", **figures)
+    paper.table(story.note("table_caption", number=paper.tables + 1, title=title), columns, rows)
+
+
+def _due(story: _Story, day: date) -> str:
+    """``15/8/2025`` and below it ``(còn 4 ngày)``, counted from the day the scorecard stands for."""
+    left = (day - story.overview.as_of).days
+    word = "days_left" if left > 0 else "days_past" if left < 0 else "days_none"
+    return f"{nd30.short_date(day)}\n({story.note(word, days=abs(left))})"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _sentence(text: str, end: str = ".") -> str:
+    return text.strip().rstrip(" .;") + end
+
+
+def _printed(value: Any) -> Any:
+    """A figure as Vietnamese print has it; words and truth values stay what they are."""
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int | float):
+        return nd30.number(value)
+    if isinstance(value, datetime):
+        return nd30.local_time(value)
+    if isinstance(value, date):
+        return nd30.short_date(value)
+    if isinstance(value, Words):
+        return value.vi
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_printed(v)}" for k, v in value.items())
+    if isinstance(value, Iterable):
+        return ", ".join(str(_printed(item)) for item in value)
+    return value
