@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,13 +16,17 @@ from rich.tree import Tree
 
 from controlplane import texts
 from controlplane.domain.chain import plain
+from controlplane.domain.cheapest import Plan
 from controlplane.domain.compare import Cause, Difference
 from controlplane.domain.coverage import Coverage
+from controlplane.domain.decay import Ending
 from controlplane.domain.duties import Due
 from controlplane.domain.explain import Explanation, FindingProof
+from controlplane.domain.forecast import Forecast
 from controlplane.domain.judge import Trial
-from controlplane.domain.model import DECLARED, Asset, Catalog, Check, GroupScore, Observation
+from controlplane.domain.model import DECLARED, Asset, Catalog, Check, GroupScore, Observation, Reason, Scorecard
 from controlplane.domain.overview import GroupView, Overview
+from controlplane.domain.whatif import WhatIf, label
 from controlplane.sheets import Preview
 from controlplane.texts import Say
 
@@ -86,6 +90,8 @@ class Screen:
 
     def now_level(self, levels: tuple[str, ...], score: GroupScore) -> str:
         """The pair of levels, or that none can be determined."""
+        if score.reason.code == "share":
+            return texts.reason(self.say, "share_short", score.reason.figures)
         if not score.determinable:
             return self.say("level.undeterminable")
         return self.level(levels, score.proven)
@@ -108,6 +114,34 @@ class Screen:
             )
         return table
 
+    def standings(self, views: Iterable[GroupView], card: Scorecard) -> Table:
+        """Every ladder in full: what its levels rest on, how sure its criteria are, and the preview under drafts."""
+        keys = ("group", "now", "possible", "preview", "with_waivers", "met", "proofs", "automated", "judged", "draft")
+        table = self._table(*(f"cli.column.{key}" for key in keys))
+        for view in views:
+            g = view.score
+            preview = " – ".join(self.level(view.levels, level) for level in g.preview) if g.preview else "-"
+            proofs = ", ".join(f"{self.say(f'proof.{proof}')} {count}" for proof, count in g.proofs.items()) or "-"
+            flagged = f" ⚠ {g.contradicted}" if g.contradicted else ""
+            table.add_row(
+                escape(f"{view.title.in_(self.lang)} · {view.framework}"),
+                self.now_level(view.levels, g),
+                self.level(view.levels, g.possible) if g.possible or g.determinable else "-",
+                preview,
+                self.level(view.levels, g.with_waivers) if g.determinable else "-",
+                f"{g.counts.get('met', 0)}/{g.total}",
+                proofs + flagged,
+                *map(str, (g.automated, g.judged, g.drafts)),
+            )
+        for overall in card.overall:
+            table.add_section()
+            now = overall.proven or "-" if overall.determinable else self.say("level.undeterminable")
+            preview = " – ".join(level or "-" for level in overall.preview)
+            title = self.say("cli.overall", framework=overall.framework)
+            why = texts.reason(self.say, overall.reason.code, overall.reason.figures)
+            table.add_row(title, now, overall.possible or "-", preview, "-", "-", escape(why), "-", "-", "-")
+        return table
+
     def overview(self, o: Overview) -> None:
         """The director's screen, in a terminal."""
         self.line(o.campaign.hospital.name.in_(self.lang), "bold")
@@ -116,7 +150,9 @@ class Screen:
         self.out.print(self.groups(o.groups))
         self._blockers(o)
         for view in o.milestones:
-            key = "cli.days_left" if view.days_left >= 0 else "cli.days_over"
+            if view.state == "done":
+                continue
+            key = "cli.days_over" if view.state == "late" else "cli.days_left"
             day = f"{view.milestone.due_on:%d/%m/%Y}"
             self.tell(key, title=view.milestone.title.in_(self.lang), day=day, days=abs(view.days_left))
         if o.last_round:
@@ -170,6 +206,59 @@ class Screen:
             self.tell("cli.catalog_added", id=added.id, group=added.group, levels=levels, title=added.title)
         counts = {"confirmed": len(preview.confirmed), "changes": len(preview.changes), "added": len(preview.added)}
         self.tell("cli.catalog_counts", bad=len(preview.bad), unchanged=preview.unchanged, **counts)
+
+    def imagined(self, found: WhatIf, catalog: Catalog) -> None:
+        """Levels before and after, what moved, the price, and what was assumed."""
+        for g in found.groups:
+            levels = next(x.levels for x in catalog.frameworks[g.framework].groups if x.id == g.group)
+            pairs = [(g.before.proven, g.before.possible), (g.after.proven, g.after.possible)]
+            if pairs[0] == pairs[1] and g.after.target is None:
+                continue
+            shown = (" – ".join(self.level(levels, level) for level in pair) for pair in pairs)
+            self.tell("cli.level_move", group=f"{g.framework}/{g.group}", before=next(shown), after=next(shown))
+            if g.ahead.level is not None:
+                missing = len(g.ahead.missing)
+                self.tell("cli.level_ahead", level=self.level(levels, g.ahead.level), missing=missing)
+        for changes in (found.gained, found.lost, found.moved):
+            for change in changes:
+                title = catalog.criteria[change.criterion].title.in_(self.lang)
+                self.out.print(
+                    f"  {self.verdict(change.before)} → {self.verdict(change.after)} "
+                    f"{escape(f'{title} ({change.criterion})')}"
+                )
+        self.tell("cli.imagined", gained=len(found.gained), lost=len(found.lost), price=f"{found.price_vnd:,}")
+        for assumption in found.assumptions:
+            self.line(texts.say(self.lang, f"whatif.{assumption.code}", **self._figures(assumption)), "dim")
+
+    def _figures(self, reason: Reason) -> dict[str, Any]:
+        kind = reason.figures.get("kind")
+        return {**reason.figures, **({"kind": self.say(f"declared_kind.{kind}")} if kind else {})}
+
+    def way(self, plan: Plan, catalog: Catalog) -> None:
+        """The cheapest set, whether it is exact, and what no offer mends."""
+        self.tell("cli.way", group=f"{plan.goal.framework}/{plan.goal.group}", level=plan.goal.level)
+        for offer in plan.chosen:
+            self.line(f"  {label(offer.action)}  {offer.price_vnd:,} VND, {offer.effort_hours} h")
+        bound = f"{plan.lower_bound_vnd:,}"
+        self.tell("cli.way_price", price=f"{plan.cost_vnd:,}", bound=bound, reached=plan.reached, exact=plan.exact)
+        self.line(texts.say(self.lang, f"whatif.{plan.reason.code}", **self._figures(plan.reason)))
+        for score in plan.missing:
+            self.line(f"  {catalog.criteria[score.id].title.in_(self.lang)} ({score.id})")
+
+    def forecast(self, found: Forecast, soon: Sequence[Ending], stays: Mapping[int, int]) -> None:
+        """Dates of targets and milestones, and the evidence that ends first."""
+        table = self._table(*(f"cli.column.{key}" for key in ("target", "plan_date", "p50", "p90", "why")))
+        for outlook in (*found.targets, *found.milestones):
+            days = [day.isoformat() if day else "-" for day in (outlook.due_on, outlook.p50, outlook.p90)]
+            why = texts.say(self.lang, f"forecast.{outlook.reason.code}", **outlook.reason.figures)
+            name = outlook.id if outlook.level is None else f"{outlook.id} {outlook.level}"
+            table.add_row(escape(name), *days, escape(why))
+        self.out.print(table)
+        for days_ahead, count in sorted(stays.items()):
+            self.tell("cli.stay_met", days=days_ahead, count=count)
+        for ending in soon[:20]:
+            place = f"{ending.check}, {ending.asset}"
+            self.tell("cli.ends", until=self.time(ending.until), criterion=ending.criterion, place=place)
 
     def trial(self, trial: Trial) -> None:
         """A check that was tried: examples that judge otherwise than promised, then what it finds on each asset."""

@@ -1,4 +1,4 @@
-"""The hospital judged, now or on a past day: overview, explanation, difference. It keeps nothing."""
+"""The hospital judged, now or on a past day: overview, explanation, difference. It keeps nothing on disk."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ class Judgements(Rules):
     """Everything that is read from what stands."""
 
     _judged: tuple[Any, Judgement] | None = None
-    _kept: tuple[int, State, Ledger] | None = None  # the head it was judged at, what stood then, the hospital judged
+    _standing: tuple[int, State, Ledger] | None = (
+        None  # the head it was judged at, what stood then, the hospital judged
+    )
 
     @property
     def today(self) -> date:
@@ -97,14 +99,14 @@ class Judgements(Rules):
         head = self.archive.head()
         seq = head.seq if head else 0
         state: State
-        if self._kept is None:
+        if self._standing is None:
             state = self.archive.state()
             ledger = judge_all(catalog, assets, state, now, day)
         else:
-            seq_before, before, kept = self._kept
+            seq_before, before, kept = self._standing
             state = before if seq == seq_before else self.archive.state()
             ledger = rejudge(kept, catalog, assets, state, differing(before, state), now, day)
-        self._kept = (seq, state, ledger)
+        self._standing = (seq, state, ledger)
         return ledger
 
     def overview(self, as_of: date | None = None, most_blockers: int = 3, law: date | None = None) -> Overview:

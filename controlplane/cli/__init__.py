@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from controlplane.bootstrap import NoStoreError
-from controlplane.cli import acting, checks, keeping, law, leaving, looking
+from controlplane.cli import acting, ahead, checks, keeping, law, leaving, looking
 from controlplane.cli.base import BROKEN, FAILED, USAGE, app, screen
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.console import Screen
@@ -22,7 +22,7 @@ from controlplane.store.archive import ArchiveError, BusyError
 from controlplane.store.bundle import BundleError, SigningKeyError
 from controlplane.store.vault import VaultError
 
-VERBS = (looking, checks, acting, law, leaving, keeping)
+VERBS = (looking, checks, ahead, acting, law, leaving, keeping)
 """Every module of verbs; to import one is to add its verbs to the program."""
 
 WORDED = (InventoryError, PlayError, WeekError)

@@ -95,7 +95,7 @@ def show_score(as_of: AsOf = None, law: Law = None, json: Json = False) -> None:
     if json:
         screen().json(p.judgement(day, frame).card)
     else:
-        screen().out.print(screen().groups(p.overview(day, law=frame).groups))
+        screen().out.print(screen().standings(p.overview(day, law=frame).groups, p.judgement(day, frame).card))
 
 
 @app.command("explain")

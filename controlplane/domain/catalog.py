@@ -17,6 +17,7 @@ from controlplane.domain.forms import strings as _strings
 from controlplane.domain.forms import text as _text
 from controlplane.domain.forms import words as _words
 from controlplane.domain.model import (
+    DECLARED,
     AnnexCell,
     Catalog,
     Check,
@@ -152,6 +153,8 @@ def _entries(file: str, document: Any, key: str) -> Sequence[Mapping[str, Any]]:
 def _check(file: str, entry: Mapping[str, Any]) -> Check:
     where = f"{file}: {entry.get('id', '(no id)')}"
     _keys(where, entry, CHECK_KEYS, "id title fact role expect fresh_within severity examples".split())
+    if str(entry["id"]).startswith(DECLARED):
+        raise CatalogError(f"{where}: an id that begins with {DECLARED!r} stands for a person's word")
     if entry["severity"] not in SEVERITIES:
         raise CatalogError(f"{where}: severity must be one of {', '.join(SEVERITIES)}")
     if not (entry.get("remedy") or entry.get("fix")):
