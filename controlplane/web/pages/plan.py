@@ -114,9 +114,8 @@ def _imagined(say: Callable[[Reason], str], plane: Plane, asked: Asked) -> WhatI
 def _way(say: Callable[[Reason], str], plane: Plane, asked: Asked, query: QueryParams) -> Plan | None:
     """The cheapest set to the next level of the goal's group, beside the losses and confirmations of the address."""
     assert asked.goal is not None  # noqa: S101  # its caller asks only then
-    play_hours = _number(query, "play_hours", MOST_HOURS, 0)
-    document_hours = _number(query, "document_hours", MOST_HOURS, 0)
-    costs = Costs(asked.prices, play_hours, document_hours, _number(query, "hour_price", MOST_VND, 0))
+    hours = [_number(query, name, MOST_HOURS, 0) for name in ("play_hours", "document_hours")]
+    costs = Costs(asked.prices, hours[0], hours[1], _number(query, "hour_price", MOST_VND, 0))
     given = [action for action in asked.actions if isinstance(action, Lose | Confirm)]
     try:
         return plane.way_to_the_next(*asked.goal, costs, given)
