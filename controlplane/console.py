@@ -27,7 +27,7 @@ from controlplane.domain.judge import Trial
 from controlplane.domain.model import DECLARED, Asset, Catalog, Check, GroupScore, Observation, Reason, Scorecard
 from controlplane.domain.overview import GroupView, Overview
 from controlplane.domain.whatif import WhatIf, label
-from controlplane.sheets import Preview
+from controlplane.sheets.form import Preview
 from controlplane.texts import Say
 
 COLOURS = {

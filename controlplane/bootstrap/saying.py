@@ -14,7 +14,7 @@ from controlplane.domain.declared import Word, vet
 from controlplane.domain.duties import what_is
 from controlplane.domain.packs import naming
 from controlplane.intake import Document, clamd_scan, examine
-from controlplane.sheets import Preview, read_sheet
+from controlplane.sheets.form import Preview
 
 FILED = "filed"
 """The kind of link that keeps what was done or handed in."""
@@ -48,6 +48,8 @@ class Saying(Judgements):
 
     def preview_pack(self, framework: str, workbook: bytes) -> Preview:
         """What a filled workbook would change; nothing is kept. Raises ``KeyError`` for an unknown framework."""
+        from controlplane.sheets.read import read_sheet  # noqa: PLC0415  # openpyxl is slow to load
+
         return read_sheet(workbook, self.framework_document(framework))
 
     def confirm(self, preview: Preview, by: str, workbook: bytes, official: Paper) -> Link:

@@ -28,7 +28,6 @@ from controlplane.domain.duties import DutyError, due_dates, incident_clocks
 from controlplane.domain.leveling import AnswerError, determine
 from controlplane.domain.model import Declared
 from controlplane.intake import IntakeError
-from controlplane.sheets import export_framework
 
 
 @app.command()
@@ -208,6 +207,8 @@ def export_catalog(
     json: Json = False,
 ) -> None:
     """Write a framework's criteria into a workbook that the hospital fills from its official copy."""
+    from controlplane.sheets.write import export_framework  # noqa: PLC0415  # openpyxl is slow to load
+
     p = plane()
     name = framework_named(p, framework)
     path = out or Path(f"{name}.xlsx")

@@ -14,8 +14,9 @@ import yaml
 from openpyxl import load_workbook
 
 from controlplane.intake import examine
-from controlplane.sheets import export_framework, read_sheet
 from controlplane.sheets.form import ANNEX, COLUMNS, CRITERIA, GROUPS, HEADER
+from controlplane.sheets.read import read_sheet
+from controlplane.sheets.write import export_framework
 
 ROOT = Path(__file__).resolve().parents[2]
 

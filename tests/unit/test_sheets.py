@@ -22,8 +22,9 @@ from openpyxl.utils import get_column_letter
 
 from controlplane.domain.catalog import make_catalog
 from controlplane.domain.packs import apply_overlay, naming
-from controlplane.sheets import Bad, Preview, export_framework, read_sheet
-from controlplane.sheets.form import ANNEX, COLUMNS, CRITERIA, FILLED, GROUPS, GUIDE, HEADER, reference
+from controlplane.sheets.form import ANNEX, COLUMNS, CRITERIA, FILLED, GROUPS, GUIDE, HEADER, Bad, Preview, reference
+from controlplane.sheets.read import read_sheet
+from controlplane.sheets.write import export_framework
 
 FOLDER = Path(__file__).parents[2] / "checks" / "criteria"
 PACKS = {p.stem: yaml.safe_load(p.read_text(encoding="utf-8")) for p in sorted(FOLDER.glob("*.yaml"))}
