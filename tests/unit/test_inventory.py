@@ -210,6 +210,7 @@ def test_the_hospital_of_the_plan() -> None:
     assert sizes["printers"] == 30
     assert sizes["linux_servers"] == 2
     assert sizes["linux_hosts"] == 37
+    assert sizes["log_senders"] == 36  # all but the log server, which is assumed to be the control plane
     assert sizes["network_devices"] == sizes["switches"] + sizes["firewalls"] == 6
     departments = [group for group in sizes if group.startswith("dept_")] + ["ban_giam_doc"]
     assert len(departments) == 6
@@ -270,7 +271,7 @@ def test_as_shipped_only_this_machine_has_an_address() -> None:
 def test_an_asset_carries_what_the_route_needs() -> None:
     pc = load_inventory([HOSTS], ROOT).assets["pc-09"]
     assert pc.kind == "workstation"
-    assert pc.roles == ("dept_kham_benh_cap_cuu", "linux_hosts", "workstations")
+    assert pc.roles == ("dept_kham_benh_cap_cuu", "linux_hosts", "log_senders", "workstations")
     assert pc.title.vi == "Máy tính 09"
     assert pc.title.en == "Workstation 09"
     assert pc.department == "Khoa Khám bệnh - Cấp cứu"

@@ -54,6 +54,8 @@ def read_postgres(text: str) -> dict[str, Any]:
         "superusers": whole(found.get("superusers", "0")),
         "standby": found.get("in_recovery") == "t",
         "replicas": whole(found.get("replicas", "0")),
+        # Both halves of a pair: a standby has nobody behind it, and if it no longer follows the other half says so.
+        "paired": found.get("in_recovery") == "t" or whole(found.get("replicas", "0")) > 0,
         "replica_behind": whole(found.get("replica_behind", "0")),
         **kinds,
     }
