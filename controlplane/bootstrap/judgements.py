@@ -170,7 +170,7 @@ class Judgements(Rules):
         for id_ in (before, after):
             catalog, _ = self._rules_of(self.archive.round(id_))
             sides.append(Side(catalog, *self.archive.sealed(id_)))
-        return self._because(*sides, under_way)
+        return self._because(sides[0], sides[1], under_way)
 
     def difference_of_days(self, before: date, after: date | None = None) -> Difference:
         """What moved between the end of one day and the end of another, or now."""

@@ -39,10 +39,9 @@ class LiveFile:
         with self._lock:
             os.write(self._handle, canonical_line(event))
 
-    def remove(self) -> None:
-        """The run is kept: what was in here lies in the vault. Who follows reads to the end all the same."""
+    def close(self) -> None:
+        """Nothing more is written. The file stays until the run is kept, for those who follow."""
         os.close(self._handle)
-        self.path.unlink(missing_ok=True)
 
 
 def lines_of(data: bytes) -> Iterator[dict[str, Any]]:

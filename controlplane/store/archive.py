@@ -387,6 +387,11 @@ class Archive:
             index.write_run_cancel(connection, body)
         return link
 
+    def resumed_by(self, id_: str) -> str | None:
+        """The run that went on with the hosts of this one, or None."""
+        with self.engine.connect() as connection:
+            return connection.execute(sa.select(runs.c.id).where(runs.c.resumes == id_).limit(1)).scalar()
+
     def run_line(self, id_: str) -> dict[str, Any] | None:
         """One run without its dossier, or None."""
         with self.engine.connect() as connection:
