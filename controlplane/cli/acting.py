@@ -173,7 +173,7 @@ def check_drift(
     plays: Annotated[list[str] | None, typer.Argument(help="Plays; none: every one that was applied.")] = None,
     json: Json = False,
 ) -> None:
-    """Preview every applied play on its hosts and keep what differs. Exit 1 when something does or could not be seen."""
+    """Preview every applied play on its hosts and keep what differs. Exit 1 when something does, or was not seen."""
     p = plane()
     with tasks_bar(quiet=json) as show:
         found = p.drift(plays or (), show)
