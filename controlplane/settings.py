@@ -58,6 +58,16 @@ class Settings(BaseSettings):
     clamd_socket: Path | None = Field(
         None, description="Unix socket of clamd, for example /run/clamav/clamd.ctl; none: evidence is not scanned."
     )
+    clinic_hours: str = Field(
+        "06:30-17:00",
+        pattern="^(([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9])?$",
+        description="Hospital time, every day: no disruptive play is applied then without break-glass; empty: never.",
+    )
+    drift_at: str = Field(
+        "02:00",
+        pattern="^(([01][0-9]|2[0-3]):[0-5][0-9])?$",
+        description="Hospital time at which serve previews applied plays to find drift, once a night; empty: never.",
+    )
     play_timeout_minutes: int = Field(60, ge=1, le=1440, description="How long one play may run.")
 
     @classmethod
@@ -93,6 +103,11 @@ class Settings(BaseSettings):
     def run_dir(self) -> Path:
         """Private folders of running plays."""
         return self.data_dir / "run"
+
+    @property
+    def live_dir(self) -> Path:
+        """Events of running plays, as they come."""
+        return self.data_dir / "live"
 
     @property
     def known_hosts_file(self) -> Path:

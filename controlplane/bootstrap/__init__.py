@@ -6,15 +6,14 @@ import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from controlplane.bootstrap.acting import Acting
 from controlplane.bootstrap.ahead import Ageing, Ahead, Costs
+from controlplane.bootstrap.drifting import Drifting
 from controlplane.bootstrap.judgements import Judgement
 from controlplane.bootstrap.leaving import Leaving
 from controlplane.bootstrap.saying import Paper, Saying
-from controlplane.plays import sweep
 from controlplane.settings import Settings
 from controlplane.store.accounts import Accounts
-from controlplane.store.archive import Archive, BusyError, migrate, open_engine
+from controlplane.store.archive import Archive, migrate, open_engine
 from controlplane.store.bundle import SigningKey
 from controlplane.store.vault import Vault
 
@@ -69,14 +68,10 @@ def open_plane(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
     engine = open_engine(settings.database_url)
     migrate(engine)
     archive = Archive(engine, Vault(settings.vault_dir), settings.data_dir / "locks")
-    archive.close_abandoned(clock())
-    try:
-        with archive.lock("run"):
-            sweep(settings.run_dir)  # what a killed play left behind
-    except BusyError:
-        pass
-    return Plane(settings, archive, Accounts(engine), clock)
+    plane = Plane(settings, archive, Accounts(engine), clock)
+    plane.clear_abandoned()
+    return plane
 
 
-class Plane(Acting, Saying, Leaving, Ahead):
+class Plane(Drifting, Saying, Leaving, Ahead):
     """Everything the faces may ask for."""

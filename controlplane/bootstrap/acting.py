@@ -1,18 +1,96 @@
-"""Plays: previewed, applied, measured again, kept as a dossier."""
+"""Plays: previewed, applied, resumed, measured again, kept as a signed dossier."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controlplane.bootstrap.looking import Looking
-from controlplane.domain.chain import plain
+from controlplane.bootstrap.approving import Approving
+from controlplane.bootstrap.following import NOBODY
+from controlplane.bootstrap.rules import public
+from controlplane.collect.yaml_file import InventoryError
+from controlplane.domain.chain import Link, canonical, plain, stamp
+from controlplane.domain.compare import Run
 from controlplane.domain.model import Asset, Look, Words
-from controlplane.plays import Play, PlayError, PlayRun, apply, preview
+from controlplane.domain.overview import RoundView
+from controlplane.plays import (
+    LOOK,
+    STEP,
+    LiveFile,
+    Pin,
+    Play,
+    PlayError,
+    PlayRun,
+    apply,
+    clinic_hours,
+    pin_from,
+    pin_of,
+    preview,
+)
 from controlplane.rounds import new_id
+from controlplane.store.archive import BusyError
+from controlplane.store.bundle import SigningKey, signs
+
+log = logging.getLogger(__name__)
+
+DOSSIER_TYPE = "urn:emrctl:change-dossier:v1"
+DONE = ("ok", "changed")
+UNFINISHED = ("failed", "unreachable", "cancelled", "timeout", "interrupted")
 
 
-class Acting(Looking):
+@dataclass(frozen=True)
+class Order:
+    """What was asked for."""
+
+    play: Play
+    mode: str  # preview | apply | drift
+    targets: tuple[Asset, ...]
+    by: str = NOBODY
+    preview: str = ""  # carry out exactly this preview
+    resumes: str = ""
+    break_glass: str = ""  # why a disruptive play cannot wait for the evening
+    expected: Pin | None = None
+
+
+@dataclass
+class Watch:
+    """Who looks on, and how the run is told to stop."""
+
+    on_event: Callable[[dict[str, Any]], None] | None = None
+    cancelled: Callable[[], bool] | None = None
+    progress: Callable[[Look, int, int], None] | None = None
+    wish: Callable[[], bool] = field(default=lambda: False)  # of another process
+    live: LiveFile | None = None
+
+    def event(self, event: Any) -> None:
+        """One event of the play, or a step of the run."""
+        if self.live is not None:
+            self.live.write(event)
+        if self.on_event is not None:
+            self.on_event(event)
+
+    def step(self, name: str) -> None:
+        """A step of the run begins."""
+        self.event({"event": STEP, "step": name})
+
+    def look(self, look: Look, done: int, of: int) -> None:
+        """A look of a round has ended."""
+        if self.live is not None:
+            self.live.write({"event": LOOK, "asset": look.asset, "done": done, "of": of})
+        if self.progress is not None:
+            self.progress(look, done, of)
+
+    def stop(self) -> bool:
+        """Whether somebody wants the run to stop."""
+        return bool(self.cancelled and self.cancelled()) or self.wish()
+
+
+class Acting(Approving):
     """Plays on the hospital's hosts."""
 
     def run_play(
@@ -23,77 +101,271 @@ class Acting(Looking):
         on_event: Callable[[dict[str, Any]], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[Look, int, int], None] | None = None,
+        *,
+        by: str = NOBODY,
+        preview_id: str = "",
+        break_glass: str = "",
     ) -> dict[str, Any]:
         """Preview or apply a play and keep it; return the dossier.
 
         An apply is a change dossier: narrow round, preview, apply, narrow round, and what moved between the two.
-        An apply that failed is followed by no round: the score stays as it was, and the dossier says so.
-        Raises ``PlayError``, ``InventoryError``, ``BusyError``.
+        An apply that failed is followed by no round: the score stays as it was, and the dossier says so. With
+        ``preview_id`` it carries out exactly that preview, on its hosts. ``break_glass`` is the reason for a disruptive
+        play in clinic hours. Raises ``PlayError``, ``InventoryError``, ``BusyError``, ``SigningKeyError``.
         """
         play = self.play(play_id)
         inventory, _ = self.inventory()
+        if preview_id and not limit:
+            limit = self.run_line(preview_id)["hosts"]
         targets = inventory.select(list(limit) or [play.hosts])
-        names = [asset.name for asset in targets if asset.address is not None]
-        with self.archive.lock("run"):
-            id_ = new_id(self.clock())
-            self.archive.open_run(id_, self.clock(), play.id, mode, names)
-            try:
-                dossier = self._carry_out(play, mode, targets, names, on_event, cancelled, progress)
-            except Exception as error:
-                words = getattr(error, "words", None) or Words(str(error), str(error))
-                self.archive.close_run(id_, self.clock(), "failed", {"id": id_, "error": words})
-                raise
-            dossier = {"id": id_, **dossier}
-            link = self.archive.close_run(id_, self.clock(), dossier["run"]["state"], dossier)
+        order = Order(play, mode, tuple(targets), by, preview_id, break_glass=break_glass.strip())
+        return self.carry_out(order, Watch(on_event, cancelled, progress))
+
+    def resume_run(
+        self,
+        run_id: str,
+        on_event: Callable[[dict[str, Any]], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        progress: Callable[[Look, int, int], None] | None = None,
+        *,
+        by: str = NOBODY,
+        break_glass: str = "",
+    ) -> dict[str, Any]:
+        """Apply again on the hosts that failed, were unreachable or were cancelled; all of a run that was interrupted.
+
+        Under the same approval, and only when playbook and inventory are still the same. Raises as ``run_play``.
+        """
+        self.clear_abandoned()
+        found = self._resumable(run_id)
+        outcomes = ((found["body"] or {}).get("run") or {}).get("outcomes") or {}
+        hosts = [host for host in found["hosts"] if outcomes.get(host) not in DONE]
+        inventory, _ = self.inventory()
+        expected = replace(pin_from(found["opened"]["pin"]), hosts=tuple(sorted(hosts)))
+        targets = tuple(inventory.select(hosts))
+        play, glass = self.play(found["play"]), break_glass.strip()
+        order = Order(play, "apply", targets, by, found["preview"] or "", run_id, glass, expected)
+        return self.carry_out(order, Watch(on_event, cancelled, progress))
+
+    def _resumable(self, run_id: str) -> dict[str, Any]:
+        self.run_line(run_id)
+        found = self.archive.run(run_id) or {}
+        if found["mode"] != "apply" or found["state"] not in UNFINISHED or "pin" not in found["opened"]:
+            raise PlayError(
+                f"Lần chạy {run_id} không có gì để chạy tiếp ({found['mode']}, {found['state']}).",
+                f"The run {run_id} has nothing to go on with ({found['mode']}, {found['state']}).",
+            )
+        if later := self.archive.resumed_by(run_id):
+            raise PlayError(
+                f"Lần chạy {run_id} đã được chạy tiếp ở {later}. Hãy chạy tiếp lần đó.",
+                f"The run {run_id} was gone on with by {later}. Resume that one.",
+            )
+        return found
+
+    def carry_out(self, order: Order, watch: Watch) -> dict[str, Any]:
+        """Check what may be checked before, take the locks, and carry an order out between two links of the chain."""
+        names = [asset.name for asset in order.targets]
+        pin = pin_of(order.play, self.settings.inventory_files, names, order.targets)
+        if order.expected is not None and (other := order.expected.difference(pin)):
+            raise PlayError(
+                f"Không chạy tiếp, chưa máy nào bị thay đổi thêm: {other.vi}. Hãy xem trước lại.",
+                f"Not resumed, and nothing more was changed: {other.en}. Preview it again.",
+            )
+        glass = self._broken_glass(order)
+        key = SigningKey.load(self.settings.keys_dir)  # a dossier that could not be signed is not begun
+        id_ = new_id(self.clock())
+        with self.archive.run_lock(id_), self.archive.host_locks(pin.hosts):
+            self.clear_abandoned()  # a run that was killed may still be at work on one of these hosts
+            about = {"by": order.by, "pin": pin.document(), "inventory": self._snapshot(), "break_glass": glass}
+            about |= {"resumes": order.resumes or None} | self._approved(order, pin)
+            with self._opened(id_, order, pin, about, watch):
+                dossier = self._dossier(id_, order, pin, about, watch)
+            link = self._keep(id_, order, dossier, key)
+            self._live_file(id_).unlink(missing_ok=True)
         return {**dossier, "link": link.seq, "seal": link.seal}
 
-    def play(self, play_id: str) -> Play:
-        """A play by its id. Raises ``PlayError`` naming the nearest."""
-        if play_id not in self.plays:
-            near = ", ".join(self.plays)
+    # ----------------------------------------------------------------------------- before a run is opened
+
+    def _snapshot(self) -> str:
+        """The digest of the inventory's canonical bytes, as a round keeps them too."""
+        inventory, _ = self.inventory()
+        return self.archive.vault.put(canonical([public(a) for a in inventory.assets.values()]))
+
+    def _approved(self, order: Order, pin: Pin) -> dict[str, Any]:
+        """Which preview is carried out and who approved it. Looked up under the locks: an approval is good for one."""
+        if order.mode != "apply":
+            return {"preview": None, "approval": []}
+        if order.resumes:
+            self._resumable(order.resumes)
+            return {"preview": order.preview or None, "approval": self.archive.decisions(order.preview)}
+        preview_id, decisions = self.approval_for(order.play, order.preview, pin)
+        return {"preview": preview_id or None, "approval": decisions}
+
+    def _broken_glass(self, order: Order) -> dict[str, Any] | None:
+        """Why a disruptive play runs in clinic hours; None when it does not. Raises ``PlayError`` without a reason."""
+        hours, now = clinic_hours(self.settings.clinic_hours), self.clock()
+        local = now.astimezone(self.settings.timezone)
+        if order.mode != "apply" or not order.play.disruptive or hours is None or not hours.holds(local):
+            return None
+        if not order.break_glass:
             raise PlayError(
-                f"Không có playbook {play_id}. Hiện có: {near}.", f"There is no play {play_id}. There are: {near}."
+                f"Kịch bản {order.play.id} làm gián đoạn công việc, và bây giờ là {local:%H:%M}, trong giờ"
+                f" khám chữa bệnh ({self.settings.clinic_hours}). Hãy chạy ngoài giờ, hoặc nêu lý do khẩn cấp:"
+                ' --break-glass "lý do".',
+                f"The play {order.play.id} interrupts work, and it is {local:%H:%M}, within clinic hours"
+                f" ({self.settings.clinic_hours}). Run it outside of them, or give the reason why it cannot wait:"
+                ' --break-glass "reason".',
             )
-        return self.plays[play_id]
+        return {"reason": order.break_glass, "by": order.by, "at": stamp(now), "hours": self.settings.clinic_hours}
 
-    def _carry_out(
-        self,
-        play: Play,
-        mode: str,
-        targets: Sequence[Asset],
-        names: Sequence[str],
-        on_event: Callable[[dict[str, Any]], None] | None,
-        cancelled: Callable[[], bool] | None,
-        progress: Callable[[Look, int, int], None] | None,
-    ) -> dict[str, Any]:
-        options: dict[str, Any] = {
-            "hosts": targets,
-            "known_hosts": self.settings.known_hosts_file,
-            "timeout_seconds": self.settings.play_timeout_minutes * 60,
-            "clock": self.clock,
-        }
-        options |= {k: v for k, v in (("on_event", on_event), ("cancelled", cancelled)) if v is not None}
-        arguments = (play, self.settings.inventory_files, [a.name for a in targets], self.settings.run_dir)
-        if mode == "preview":
-            return {"mode": mode, "play": play.id, "run": self._keep_events(preview(*arguments, **options))}
-        before = self.make_round(names, progress) if names else None
-        rehearsal = self._keep_events(preview(*arguments, **options))
-        run = self._keep_events(apply(*arguments, **options))
-        dossier: dict[str, Any] = {
-            "mode": mode,
-            "play": play.id,
-            "preview": rehearsal,
-            "run": run,
-            "difference": None,
-            "rounds": [],
-        }
-        if before is not None and run["state"] == "successful":
-            after = self.make_round(names, progress)
-            dossier["difference"] = plain(self.difference(before.id, after.id))
-            dossier["rounds"] = [before.id, after.id]
-        return dossier
+    # ------------------------------------------------------------------------------ between its two links
 
-    def _keep_events(self, run: PlayRun) -> dict[str, Any]:
+    @contextmanager
+    def _opened(self, id_: str, order: Order, pin: Pin, about: Mapping[str, Any], watch: Watch) -> Iterator[None]:
+        """A run that is open while the block lasts; an error closes it as failed, with its words."""
+        watch.live = LiveFile(self._live_file(id_))
+        watch.wish = lambda: self.run_line(id_)["cancelled_by"] is not None
+        try:
+            self.archive.open_run(id_, self.clock(), order.play.id, order.mode, pin.hosts, **about)
+            yield
+        except Exception as error:
+            words = getattr(error, "words", None) or Words(str(error), str(error))
+            if self.archive.run_line(id_) is not None:
+                dossier = {"id": id_, "mode": order.mode, "play": order.play.id, "state": "failed", "error": words}
+                self.archive.close_run(id_, self.clock(), "failed", dossier)
+            self._live_file(id_).unlink(missing_ok=True)
+            raise
+        finally:
+            watch.live.close()
+            shutil.rmtree(self.settings.run_dir / id_, ignore_errors=True)
+
+    def _dossier(self, id_: str, order: Order, pin: Pin, about: Mapping[str, Any], watch: Watch) -> dict[str, Any]:
+        dossier = {"id": id_, "mode": order.mode, "play": order.play.id, "title": plain(order.play.title)}
+        dossier |= {name: plain(value) for name, value in about.items() if name != "preview"}
+        dossier |= {"carries_out": about["preview"]}
+        if order.mode == "apply":
+            return dossier | self._apply(id_, order, pin, about["preview"] or "", watch)
+        watch.step(order.mode)
+        run = self._play("preview", id_, order, pin, watch)
+        return dossier | {"state": run.state, "run": self._kept_run(run)}
+
+    def _apply(self, id_: str, order: Order, pin: Pin, approved: str, watch: Watch) -> dict[str, Any]:
+        """Look, preview, apply, look again; what was not come to stays empty."""
+        found: dict[str, Any] = {"run": {}, "difference": None, "rounds": [], "findings": {}, "after_error": None}
+        watch.step("round_before")
+        before = self._look_at(pin.hosts, watch)
+        found["findings"] = {"before": self.archive.sealed_names(before.id)["findings"]}
+        watch.step("preview")
+        rehearsal = self._play("preview", id_, order, pin, watch)
+        found["preview"] = self._kept_run(rehearsal)
+        if rehearsal.state in {"cancelled", "timeout"} or watch.stop():
+            return found | {"state": "timeout" if rehearsal.state == "timeout" else "cancelled"}
+        if approved:
+            self._refuse_other_changes(approved, found["preview"])
+        watch.step("apply")
+        run = self._play("apply", id_, order, pin, watch)
+        found |= {"run": self._kept_run(run), "state": run.state, "applied_at": stamp(run.ended_at)}
+        if run.state == "successful":
+            watch.step("round_after")
+            found |= self._measured(id_, pin, before, run, watch)
+        return found
+
+    def _measured(self, id_: str, pin: Pin, before: RoundView, run: PlayRun, watch: Watch) -> dict[str, Any]:
+        """The round after an apply and what moved; the change stands even when nobody could look."""
+        try:
+            after = self._look_at(pin.hosts, watch)
+        except (BusyError, InventoryError, OSError) as error:
+            log.warning("no round after the apply of run %s: %s", id_, error)
+            return {"after_error": plain(getattr(error, "words", None) or Words(str(error), str(error)))}
+        mine = Run(id_, frozenset(pin.hosts), run.started_at, run.ended_at)
+        digests = {k: self.archive.sealed_names(r.id)["findings"] for k, r in (("before", before), ("after", after))}
+        difference = plain(self.difference(before.id, after.id, [mine]))
+        return {"difference": difference, "rounds": [before.id, after.id], "findings": digests}
+
+    def _look_at(self, hosts: Sequence[str], watch: Watch) -> RoundView:
+        """A narrow round; one that is under way is waited for as long as a round may take."""
+        until = time.monotonic() + self.settings.round_deadline_seconds
+        while True:
+            try:
+                return self.make_round(hosts, watch.look)
+            except BusyError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
+
+    def _play(self, mode: str, id_: str, order: Order, pin: Pin, watch: Watch) -> PlayRun:
+        carry = preview if mode == "preview" else apply
+        return carry(
+            order.play,
+            self.settings.inventory_files,
+            list(pin.hosts) if mode == "apply" else [asset.name for asset in order.targets],
+            self.settings.run_dir / id_,
+            hosts=order.targets,
+            known_hosts=self.settings.known_hosts_file,
+            timeout_seconds=self.settings.play_timeout_minutes * 60,
+            clock=self.clock,
+            on_event=watch.event,
+            cancelled=watch.stop,
+            expected=pin,
+        )
+
+    def _refuse_other_changes(self, preview_id: str, rehearsal: Mapping[str, Any]) -> None:
+        """What would change now must stand in the preview that was approved; what no longer needs changing may not."""
+        known = self.archive.run(preview_id) or {}
+        approved = set(_would_change(known["body"]["run"]))
+        if more := [change for change in _would_change(rehearsal) if change not in approved]:
+            host, task = more[0][:2]
+            raise PlayError(
+                f"Không áp dụng, chưa máy nào bị thay đổi: trên {host}, bước {task!r} nay sẽ thay đổi khác với bản xem"
+                f" trước {preview_id}. Hãy xem trước lại.",
+                f"Not applied, and no host was changed: on {host}, the task {task!r} would now change something else"
+                f" than in the preview {preview_id}. Preview it again.",
+            )
+
+    # ----------------------------------------------------------------------------------------- keeping
+
+    def _kept_run(self, run: PlayRun) -> dict[str, Any]:
         """The run as plain values, its events in the vault under ``events_digest``."""
         self.archive.vault.put(run.events_raw)
-        return run.document()
+        document: dict[str, Any] = plain(run.document())
+        return document
+
+    def _keep(self, id_: str, order: Order, dossier: Mapping[str, Any], key: SigningKey) -> Link:
+        """Close the run: the dossier, and the hospital's signature over its digest."""
+        about = {"run": id_, "play": order.play.id, "mode": order.mode, "state": dossier["state"], "by": order.by}
+        at = self.clock()
+
+        def sign(digest: str) -> bytes:
+            return key.envelope(
+                {
+                    "_type": "https://in-toto.io/Statement/v1",
+                    "subject": [{"name": f"dossier/{id_}", "digest": {"sha256": digest}}],
+                    "predicateType": DOSSIER_TYPE,
+                    "predicate": about | {"kept_at": stamp(at)},
+                }
+            )
+
+        applied_at = dossier.get("applied_at")
+        return self.archive.close_run(id_, at, dossier["state"], dossier, applied_at=applied_at, sign=sign)
+
+    def signature_of(self, run_id: str) -> dict[str, Any]:
+        """Whether the signature beside a dossier holds: ``holds``, ``key`` (fingerprint), ``dossier`` (digest).
+
+        A run kept before dossiers were signed, or closed by an error, has none: ``holds`` is None.
+        Raises ``PlayError``, ``VaultError``, ``SigningKeyError``.
+        """
+        line = self.run_line(run_id)
+        key = SigningKey.load(self.settings.keys_dir)
+        holds = None
+        if line["envelope"]:
+            envelope = self.archive.vault.get(line["envelope"])
+            holds = signs(envelope, key.public_pem, line["dossier"])
+        return {"holds": holds, "key": key.fingerprint, "dossier": line["dossier"], "envelope": line["envelope"]}
+
+
+def _would_change(run: Mapping[str, Any]) -> list[tuple[str, str, tuple[tuple[str, str], ...]]]:
+    """(host, task, [(before, after)]) of every task that would change something."""
+    return [
+        (task["host"], task["task"], tuple((d["before"], d["after"]) for d in task["diff"]))
+        for task in run["tasks"]
+        if task["status"] == "would_change"
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -187,24 +187,27 @@ class Judgements(Rules):
         assets, state, now = self.inventory()[0].assets.values(), self.archive.state(), self.clock()
         return [try_check(self.catalog, check, assets, state, now, self.today) for _, check in sorted(checks.items())]
 
-    def difference(self, before: str, after: str) -> Difference:
-        """What moved between two rounds, from what they sealed, and because of what. Raises ``KeyError``."""
+    def difference(self, before: str, after: str, under_way: Sequence[Run] = ()) -> Difference:
+        """What moved between two rounds, from what they sealed, and because of what. Raises ``KeyError``.
+
+        ``under_way`` are runs that are not kept yet: the one whose dossier the difference will stand in.
+        """
         sides = []
         for id_ in (before, after):
             catalog, _ = self._rules_of(self.archive.round(id_))
             sides.append(Side(catalog, *self.archive.sealed(id_)))
-        return self._because(*sides)
+        return self._because(sides[0], sides[1], under_way)
 
     def difference_of_days(self, before: date, after: date | None = None) -> Difference:
         """What moved between the end of one day and the end of another, or now."""
         old, new = self.judgement(before), self.judgement(after)
         return self._because(Side(old.catalog, old.card, old.findings), Side(new.catalog, new.card, new.findings))
 
-    def _because(self, before: Side, after: Side) -> Difference:
+    def _because(self, before: Side, after: Side, under_way: Sequence[Run] = ()) -> Difference:
         ids = {f.observation for side in (before, after) for f in side.findings if f.observation}
         runs = [
-            Run(run["id"], frozenset(run["hosts"]), run["started_at"], run["ended_at"])
+            Run(run["id"], frozenset(run["hosts"]), run["started_at"], run["applied_at"] or run["ended_at"])
             for run in self.archive.runs(MOST_RUNS)
             if run["mode"] == "apply" and run["state"] == "successful" and run["ended_at"]
         ]
-        return because(before, after, self.archive.observations(ids), runs)
+        return because(before, after, self.archive.observations(ids), [*runs, *under_way])

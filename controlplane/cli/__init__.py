@@ -25,9 +25,17 @@ from controlplane.store.vault import VaultError
 VERBS = (looking, checks, ahead, acting, law, leaving, keeping)
 """Every module of verbs; to import one is to add its verbs to the program."""
 
+
+def busy(lock: str) -> tuple[str, dict[str, Any]]:
+    """The sentence for a lock that is taken: a host's, the round's, or that of the check of drift."""
+    if lock.startswith("host "):
+        return "cli.host_busy", {"host": lock.removeprefix("host ")}
+    return "cli.drift_busy" if lock == "drift" else "cli.round_busy", {}
+
+
 WORDED = (InventoryError, PlayError, WeekError)
 NAMED: dict[type[Exception], Callable[[Any], tuple[str, dict[str, Any]]]] = {
-    BusyError: lambda e: ("cli.run_busy" if str(e) == "run" else "cli.round_busy", {}),
+    BusyError: lambda e: busy(str(e)),
     NoStoreError: lambda e: ("cli.no_store", {"path": str(e)}),
     SettingsError: lambda e: ("cli.bad_setting", {"why": str(e)}),
     CatalogError: lambda e: ("cli.bad_catalog", {"why": str(e)}),

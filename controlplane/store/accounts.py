@@ -114,6 +114,10 @@ class Accounts:
 
     def log_in(self, name: str, password: str, at: datetime, lasts: timedelta) -> tuple[str, Session]:
         """Return (cookie, session). Raises ``AccountError``: wrong, locked (five wrong ones: 15 minutes)."""
+        return self._open(self.check(name, password, at), at, lasts)
+
+    def check(self, name: str, password: str, at: datetime) -> Account:
+        """Who gave this name and password, without a log-in. Raises ``AccountError`` as ``log_in`` does."""
         with self.engine.connect() as connection:
             row = connection.execute(sa.select(accounts).where(accounts.c.name == name)).one_or_none()
         right = self._verify(row.password_hash if row else self.nobody, password)
@@ -124,7 +128,7 @@ class Accounts:
         if not right:
             self._count_failure(name, at)
             raise AccountError("wrong")
-        return self._open(_account(row), at, lasts)
+        return _account(row)
 
     def session(self, cookie: str, at: datetime) -> Session | None:
         """The session of a cookie, if it is still open."""

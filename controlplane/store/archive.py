@@ -11,11 +11,12 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -83,7 +84,7 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
-NEWEST = "0002"
+NEWEST = "0003"
 """The newest migration; a test holds it to alembic's own head."""
 
 
@@ -266,46 +267,136 @@ class Archive:
             index.write_round(connection, plain, link.seq)
         return self.round(ticket.id)
 
-    def close_abandoned(self, at: datetime) -> list[str]:
-        """Mark rounds and runs whose process died as interrupted; return their ids. Call it when opening the store."""
-        ended = []
-        for table, lock, kind in ((rounds, "round", "round_interrupted"), (runs, "run", "run_interrupted")):
-            try:
-                with self.lock(lock):
-                    ended += self._close_abandoned(table, kind, at)
-            except BusyError:
-                continue  # somebody is at work: what is open is his
-        return ended
+    def close_abandoned(self, at: datetime, clear: Callable[[str], bytes] = lambda _id: b"") -> list[str]:
+        """Mark rounds and runs whose process died as interrupted; return their ids. Call it when opening the store.
 
-    def _close_abandoned(self, table: sa.Table, kind: str, at: datetime) -> list[str]:
+        ``clear`` ends what a dead run left behind on this machine and returns its events as far as they came.
+        """
+        ended = []
+        try:
+            with self.lock("round"):
+                for id_ in self._open_ids(rounds):
+                    self._interrupt(rounds, "round_interrupted", {"id": id_, "found_at": at}, at)
+                    ended.append(id_)
+        except BusyError:
+            pass  # somebody is at work: what is open is his
+        return ended + [id_ for id_ in self._open_ids(runs) if self._abandoned_run(id_, at, clear)]
+
+    def _abandoned_run(self, id_: str, at: datetime, clear: Callable[[str], bytes]) -> bool:
+        """Whether a run's process is dead; then it is marked so. A run that lives holds its own lock."""
+        try:
+            with self.run_lock(id_):
+                if id_ not in self._open_ids(runs):
+                    return False  # it was kept, or found dead by somebody else, a moment ago
+                events = clear(id_)
+                body = {"id": id_, "found_at": at} | ({"events": self.vault.put(events)} if events else {})
+                self._interrupt(runs, "run_interrupted", body, at)
+                return True
+        except BusyError:
+            return False
+
+    def _open_ids(self, table: sa.Table) -> list[str]:
         with self.engine.connect() as connection:
-            open_ids = connection.execute(sa.select(table.c.id).where(table.c.state == "running")).scalars().all()
-        for id_ in open_ids:
-            body = {"id": id_, "found_at": at}
-            name = self.vault.put(canonical(body))
-            with self._writing() as connection:
-                link = self._link(connection, kind, name, at)
-                index.write_interrupted(connection, table, id_, link)
-        return list(open_ids)
+            return list(connection.execute(sa.select(table.c.id).where(table.c.state == "running")).scalars())
+
+    def _interrupt(self, table: sa.Table, kind: str, body: Mapping[str, Any], at: datetime) -> None:
+        name = self.vault.put(canonical(body))
+        with self._writing() as connection:
+            link = self._link(connection, kind, name, at)
+            index.write_interrupted(connection, table, body["id"], link)
 
     # -------------------------------------------------------------------------------------------- runs
 
-    def open_run(self, id_: str, at: datetime, play: str, mode: str, hosts: Sequence[str]) -> None:
-        """Say in the chain that a play begins."""
-        body = {"id": id_, "started_at": stamp(at), "play": play, "mode": mode, "hosts": list(hosts)}
+    @contextmanager
+    def run_lock(self, id_: str) -> Iterator[None]:
+        """Held by the process that carries a run out, as long as it does; its file goes with it.
+
+        Who finds the file just before it goes holds a lock that says nothing: look at the run's state under it.
+        """
+        with self.lock(f"run-{id_}"):
+            try:
+                yield
+            finally:
+                (self.lock_folder / f"run-{id_}.lock").unlink(missing_ok=True)
+
+    @contextmanager
+    def host_locks(self, hosts: Iterable[str]) -> Iterator[None]:
+        """No other run on any of these hosts, on any process. Raises ``BusyError`` naming the first taken one."""
+        with ExitStack() as held:
+            for host in sorted(hosts):
+                try:
+                    held.enter_context(self.lock(f"host-{quote(host, safe='')}"))
+                except BusyError:
+                    raise BusyError(f"host {host}") from None
+            yield
+
+    def open_run(self, id_: str, at: datetime, play: str, mode: str, hosts: Sequence[str], **more: Any) -> None:
+        """Say in the chain that a play begins: by whom, pinned to what, and what it carries out or resumes."""
+        about = {"id": id_, "started_at": stamp(at), "play": play, "mode": mode, "hosts": list(hosts)}
+        body = json.loads(canonical(about | more))
         name = self.vault.put(canonical(body))
         with self._writing() as connection:
             link = self._link(connection, "run_opened", name, at)
             index.write_run_opened(connection, body, link.seq)
 
-    def close_run(self, id_: str, at: datetime, state: str, dossier: Any) -> Link:
-        """Keep a run's dossier (preview, events, findings before and after) and link it."""
+    def close_run(
+        self,
+        id_: str,
+        at: datetime,
+        state: str,
+        dossier: Any,
+        *,
+        applied_at: str | None = None,
+        sign: Callable[[str], bytes] | None = None,
+    ) -> Link:
+        """Keep a run's dossier (preview, events, findings before and after), its signature beside it, and link both.
+
+        ``sign`` makes the envelope over the dossier's digest; ``applied_at`` is when the play ended on the hosts.
+        """
         body = {"id": id_, "ended_at": stamp(at), "state": state, "dossier": self.vault.put(canonical(dossier))}
+        if applied_at is not None:
+            body["applied_at"] = applied_at
+        if sign is not None:
+            body["envelope"] = self.vault.put(sign(body["dossier"]))
         name = self.vault.put(canonical(body))
         with self._writing() as connection:
             link = self._link(connection, "run", name, at)
             index.write_run_closed(connection, body, link.seq)
         return link
+
+    def decide_run(self, id_: str, at: datetime, state: str, by: str, **more: Any) -> Link:
+        """Keep that somebody asked for a run's apply (requested), approved or refused it."""
+        body = json.loads(canonical({"run": id_, "at": at, "state": state, "by": by} | more))
+        name = self.vault.put(canonical(body))
+        with self._writing() as connection:
+            link = self._link(connection, "run_approval", name, at)
+            index.write_run_approval(connection, body)
+        return link
+
+    def decisions(self, id_: str) -> list[dict[str, Any]]:
+        """What was asked and answered about a run's apply, in order, each with the seal of its link."""
+        found = [(self.body(link), link.seal) for link in self.chain("run_approval")]
+        return [{**body, "seal": seal} for body, seal in found if body["run"] == id_]
+
+    def ask_to_cancel(self, id_: str, at: datetime, by: str) -> Link:
+        """Keep that somebody wants a run to stop; the process that carries it out sees it within a second."""
+        body = {"run": id_, "at": stamp(at), "by": by}
+        name = self.vault.put(canonical(body))
+        with self._writing() as connection:
+            link = self._link(connection, "run_cancel", name, at)
+            index.write_run_cancel(connection, body)
+        return link
+
+    def resumed_by(self, id_: str) -> str | None:
+        """The run that went on with the hosts of this one, or None."""
+        with self.engine.connect() as connection:
+            return connection.execute(sa.select(runs.c.id).where(runs.c.resumes == id_).limit(1)).scalar()
+
+    def run_line(self, id_: str) -> dict[str, Any] | None:
+        """One run without its dossier, or None."""
+        with self.engine.connect() as connection:
+            row = connection.execute(sa.select(runs).where(runs.c.id == id_)).one_or_none()
+        return index.run_row(row._mapping) if row is not None else None
 
     def runs(self, most: int = 100) -> list[dict[str, Any]]:
         """Kept and interrupted runs, the newest first."""
@@ -314,13 +405,14 @@ class Archive:
             return [index.run_row(row._mapping) for row in connection.execute(query)]
 
     def run(self, id_: str) -> dict[str, Any] | None:
-        """One run with its dossier opened, or None."""
-        with self.engine.connect() as connection:
-            row = connection.execute(sa.select(runs).where(runs.c.id == id_)).one_or_none()
-        if row is None:
+        """One run with its dossier opened (``body``) and what was said when it began (``opened``), or None."""
+        found = self.run_line(id_)
+        if found is None:
             return None
-        found = index.run_row(row._mapping)
         found["body"] = json.loads(self.vault.get(found["dossier"])) if found["dossier"] else None
+        with self.engine.connect() as connection:
+            name = connection.execute(sa.select(links.c.digest).where(links.c.seq == found["opened_seq"])).scalar_one()
+        found["opened"] = json.loads(self.vault.get(name))
         return found
 
     # ----------------------------------------------------------------------------------------- reading

@@ -103,6 +103,16 @@ class SigningKey:
         return canonical(envelope.to_dict()) + b"\n"
 
 
+def signs(envelope: bytes, public_pem: bytes, digest_hex: str) -> bool:
+    """Whether an envelope is signed by this key and its statement names this digest."""
+    try:
+        verify.check_signature(envelope, public_pem)
+    except verify.BrokenError:
+        return False
+    statement = verify.read_statement(envelope)
+    return [s["digest"]["sha256"] for s in statement["subject"]] == [digest_hex]
+
+
 class BundleError(RuntimeError):
     """The bundle cannot be made; the message says why and what to do."""
 

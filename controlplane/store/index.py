@@ -53,6 +53,10 @@ def replay(connection: Connection, link: Link, body: Mapping[str, Any]) -> None:
             write_run_opened(connection, body, link.seq)
         case "run":
             write_run_closed(connection, body, link.seq)
+        case "run_approval":
+            write_run_approval(connection, body)
+        case "run_cancel":
+            write_run_cancel(connection, body)
         case "run_interrupted":
             write_interrupted(connection, runs, body["id"], link)
         case "declaration":
@@ -186,14 +190,26 @@ def write_run_opened(connection: Connection, body: Mapping[str, Any], seq: int) 
             state="running",
             started_at=body["started_at"],
             hosts=json.dumps(body["hosts"]),
+            **{name: body.get(name) for name in ("by", "preview", "resumes")},  # a body of the first form has none
         )
     )
 
 
 def write_run_closed(connection: Connection, body: Mapping[str, Any], seq: int) -> None:
     """A play that was kept."""
-    values = {"seq": seq, "state": body["state"], "ended_at": body["ended_at"], "dossier": body["dossier"]}
+    values = {"seq": seq, **{name: body[name] for name in ("state", "ended_at", "dossier")}}
+    values |= {name: body.get(name) for name in ("envelope", "applied_at")}
     connection.execute(runs.update().where(runs.c.id == body["id"]).values(**values))
+
+
+def write_run_approval(connection: Connection, body: Mapping[str, Any]) -> None:
+    """A preview whose apply was asked for, approved or refused."""
+    connection.execute(runs.update().where(runs.c.id == body["run"]).values(approval=body["state"]))
+
+
+def write_run_cancel(connection: Connection, body: Mapping[str, Any]) -> None:
+    """Somebody wants a run to stop."""
+    connection.execute(runs.update().where(runs.c.id == body["run"]).values(cancelled_by=body["by"]))
 
 
 # ----------------------------------------------------------------------------------------- rows to nouns
@@ -357,6 +373,7 @@ def run_row(row: Mapping[Any, Any]) -> dict[str, Any]:
         "hosts": json.loads(row["hosts"]),
         "started_at": unstamp(row["started_at"]),
         "ended_at": unstamp(row["ended_at"]) if row["ended_at"] else None,
+        "applied_at": unstamp(row["applied_at"]) if row["applied_at"] else None,
     }
 
 

@@ -112,6 +112,13 @@ runs = Table(
     Column("ended_at", STAMP, nullable=True),
     Column("hosts", Text, nullable=False),  # JSON list
     Column("dossier", DIGEST, nullable=True),
+    Column("envelope", DIGEST, nullable=True),  # the hospital's signature over the dossier
+    Column("by", String(64), nullable=True),
+    Column("preview", String(40), nullable=True),  # the run whose preview this apply carries out
+    Column("resumes", String(40), nullable=True),  # the run whose hosts this one finishes
+    Column("approval", String(16), nullable=True),  # of a preview: requested | approved | refused
+    Column("cancelled_by", String(64), nullable=True),
+    Column("applied_at", STAMP, nullable=True),  # when the play itself ended on the hosts
 )
 
 declarations = Table(  # a person's word, one row per criterion it is about; an index like the tables above

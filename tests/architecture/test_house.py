@@ -42,8 +42,8 @@ GROUND = {"domain", "settings", "texts", "ooxml"}
 # Each outside library comes in by one door.
 DOORS = {
     "alembic": ("store/archive.py", "store/migrations/"),
-    "ansible_runner": ("plays.py",),
-    "ansible": ("plays.py",),
+    "ansible_runner": ("plays/",),
+    "ansible": ("plays/",),
     "argon2": ("store/accounts.py",),
     "asyncio": ("collect/snmp.py",),
     "cryptography": ("store/bundle.py", "store/verify.py", "collect/service_tls.py"),
@@ -61,7 +61,7 @@ DOORS = {
     "ssl": ("collect/service_wire.py", "collect/service_tls.py"),
     "sqlalchemy": ("store/",),
     "starlette": ("web/",),
-    "subprocess": ("collect/local.py", "plays.py", "store/verify.py"),
+    "subprocess": ("collect/local.py", "plays/", "store/verify.py"),
     "typer": ("cli/",),
     "uvicorn": ("cli/",),
     "yaml": (

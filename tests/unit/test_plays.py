@@ -74,6 +74,7 @@ def test_the_shipped_list_of_plays_holds_together() -> None:
         ({"disruptive": "sometimes"}, "disruptive must be true or false"),
         ({"hosts": "all:!sv-01"}, "hosts must be one"),
         ({"approval": None}, "approval must be one"),
+        ({"approval": "director"}, "approval must be one of none, second_role"),
     ],
 )
 def test_a_bad_entry_is_refused_by_name(changes: dict[str, Any], problem: str) -> None:

@@ -1,0 +1,116 @@
+"""A playbook of 30 tasks through our runs (locks, links, live events, evidence) against bare `ansible-playbook`.
+
+Interleaved in one run, on this machine over the local connection, in check mode with differences and applied; prints
+ratios. The two rounds and the rehearsal around an apply are left out: they are work that the peer does not do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from controlplane.bootstrap import Plane, init_store  # noqa: E402  # of this checkout, whatever is installed
+from controlplane.bootstrap.acting import Order, Watch  # noqa: E402
+from controlplane.plays import apply  # noqa: E402
+from controlplane.settings import Settings  # noqa: E402
+
+TASKS = 30
+WORDS = {"vi": "đo", "en": "measure"}
+
+
+def a_plane(folder: Path) -> Plane:
+    """A store over the shipped rules with one more play, for this machine alone."""
+    home = folder / "home"
+    for name in ("checks", "playbooks", "inventory"):
+        shutil.copytree(ROOT / name, home / name)
+    book = [{"name": "Measure", "hosts": "controlplane", "gather_facts": False, "tasks": tasks(folder)}]
+    (home / "playbooks" / "measure.yml").write_text(yaml.safe_dump(book, sort_keys=False), encoding="utf-8")
+    listed = yaml.safe_load((home / "playbooks" / "plays.yaml").read_text(encoding="utf-8"))
+    entry = {"id": "measure", "playbook": "measure.yml", "title": WORDS, "summary": WORDS, "hosts": "controlplane"}
+    listed["plays"].append(entry | {"disruptive": False, "approval": "none"})
+    (home / "playbooks" / "plays.yaml").write_text(yaml.safe_dump(listed, allow_unicode=True), encoding="utf-8")
+    return init_store(Settings(home=home, data_dir=folder / "data", round_every_minutes=0))
+
+
+def tasks(folder: Path) -> list[dict[str, object]]:
+    """Thirty files, each written anew every time: half of them whole, half of them a line in one."""
+    made: list[dict[str, object]] = []
+    for number in range(TASKS // 2):
+        path = str(folder / f"file-{number}")
+        text = "level = {{ 1000 | random }}\n"
+        made.append({"name": f"Write {number}", "ansible.builtin.copy": {"dest": path, "content": text}})
+        line = {"path": path, "line": "more = yes", "create": True}
+        made.append({"name": f"Add {number}", "ansible.builtin.lineinfile": line})
+    return made
+
+
+def ours(plane: Plane, mode: str) -> float:
+    """Wall seconds of one run, from the order to the link in the chain."""
+    inventory, _ = plane.inventory()
+    order = Order(plane.play("measure"), "preview", tuple(inventory.select(["controlplane-01"])))
+    begun = time.perf_counter()
+    if mode == "preview":
+        state = plane.carry_out(order, Watch())["state"]
+    else:
+        run = apply(
+            order.play,
+            plane.settings.inventory_files,
+            ["controlplane-01"],
+            plane.settings.run_dir / "measure",
+            hosts=order.targets,
+            known_hosts=plane.settings.known_hosts_file,
+        )
+        plane.archive.vault.put(run.events_raw)
+        state = run.state
+    took = time.perf_counter() - begun
+    assert state == "successful", state
+    return took
+
+
+def theirs(plane: Plane, mode: str) -> float:
+    """Wall seconds of ansible-playbook with the same playbook, inventory and settings, its output thrown away."""
+    home = plane.settings.home
+    argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(home / "inventory" / "hosts.yaml")]
+    argv += ["--limit", "controlplane-01", "--diff", *(["--check"] if mode == "preview" else [])]
+    env = os.environ | {"ANSIBLE_CONFIG": str(home / "playbooks" / "ansible.cfg"), "ANSIBLE_PIPELINING": "True"}
+    begun = time.perf_counter()
+    subprocess.run([*argv, str(home / "playbooks" / "measure.yml")], env=env, check=True, capture_output=True)
+    return time.perf_counter() - begun
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeat", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        plane = a_plane(Path(scratch))
+        theirs(plane, "apply")  # both sides find warm caches and the files there
+        for mode in ("preview", "apply"):
+            mine, peer = [], []
+            for _ in range(options.repeat):
+                peer.append(theirs(plane, mode))
+                mine.append(ours(plane, mode))
+            ratios = [a / b for a, b in zip(mine, peer, strict=True)]
+            print(
+                f"{mode}, {TASKS} tasks: ours {statistics.median(mine):.2f} s, ansible-playbook"
+                f" {statistics.median(peer):.2f} s; ratio {statistics.median(ratios):.2f}"
+                f" ({min(ratios):.2f} to {max(ratios):.2f}); goal at most 1.10"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Drift: every play that was applied is previewed on its hosts once a night; what differs is evidence."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from controlplane.bootstrap.acting import DONE, Acting, Order, Watch
+from controlplane.bootstrap.following import NOBODY
+from controlplane.bootstrap.judgements import MOST_RUNS
+from controlplane.collect.yaml_file import InventoryError
+from controlplane.domain.chain import plain, stamp
+from controlplane.domain.model import Words
+from controlplane.plays import PlayError
+from controlplane.rounds import new_id
+from controlplane.store.archive import BusyError
+
+log = logging.getLogger(__name__)
+
+DRIFT = "drift"
+"""The kind of link that keeps one night's differences, and the mode of its runs."""
+
+CLOCK = "clock"
+
+
+class Drifting(Acting):
+    """What has moved away from what was applied."""
+
+    def applied_hosts(self, before: datetime | None = None) -> dict[str, list[str]]:
+        """Play -> hosts on which it was carried through, newest run first; with ``before`` only by then."""
+        found: dict[str, dict[str, None]] = {}
+        for run in self.archive.runs(MOST_RUNS):
+            if run["mode"] != "apply" or not run["dossier"] or run["play"] not in self.plays:
+                continue
+            if before is not None and run["ended_at"] > before:
+                continue
+            known = found.setdefault(run["play"], {})
+            if run["state"] == "successful":
+                known.update(dict.fromkeys(run["hosts"]))
+            elif set(run["hosts"]) - known.keys():
+                body = (self.archive.run(run["id"]) or {})["body"] or {}
+                outcomes = (body.get("run") or {}).get("outcomes") or {}
+                known.update((host, None) for host, word in outcomes.items() if word in DONE)
+        return {play: list(hosts) for play, hosts in found.items() if hosts}
+
+    def drift(
+        self,
+        plays: Sequence[str] = (),
+        on_event: Callable[[dict[str, Any]], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        *,
+        by: str = NOBODY,
+    ) -> dict[str, Any]:
+        """Preview every play that was applied (or these of them) on its hosts, and keep what differs as one link.
+
+        A play that could not be previewed is told with its reason and keeps no other from being looked at. Raises
+        ``PlayError`` for a play that is not there, ``BusyError`` when another check of drift is under way.
+        """
+        for play_id in plays:
+            self.play(play_id)
+        watch = Watch(on_event, cancelled)
+        with self.archive.lock("drift"):
+            at = self.clock()
+            checked = [
+                self._drift_of(play, hosts, watch, by)
+                for play, hosts in self.applied_hosts().items()
+                if not plays or play in plays
+            ]
+            body = {"id": new_id(at), "at": stamp(at), "by": by, "plays": checked}
+            link = self.archive.append(DRIFT, body, self.clock())
+        return {**body, "link": link.seq, "seal": link.seal}
+
+    def _drift_of(self, play_id: str, hosts: Sequence[str], watch: Watch, by: str) -> dict[str, Any]:
+        inventory, _ = self.inventory()
+        here = [host for host in hosts if host in inventory.assets]
+        told: dict[str, Any] = {"play": play_id, "hosts": here, "run": None, "differences": [], "error": None}
+        told["gone"] = sorted(set(hosts) - set(here))
+        if not here:
+            return told | {"state": "no_hosts"}
+        order = Order(self.play(play_id), DRIFT, tuple(inventory.select(here)), by)
+        try:
+            dossier = self.carry_out(order, Watch(watch.on_event, watch.cancelled))
+        except (PlayError, BusyError, InventoryError) as error:
+            words = getattr(error, "words", None) or Words(f"đang bận: {error}", f"busy: {error}")
+            return told | {"state": "refused", "error": plain(words)}
+        told |= {"run": dossier["id"], "state": dossier["state"], "outcomes": dossier["run"]["outcomes"]}
+        return told | {"differences": self._differences(dossier["run"])}
+
+    def _differences(self, run: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Each task that would change something: where, what, and the criteria it stands for."""
+        known = self.catalog.criteria
+        return [
+            {name: task[name] for name in ("host", "task", "diff")}
+            | {"criteria": [tag for tag in task["tags"] if tag in known]}
+            for task in run["tasks"]
+            if task["status"] == "would_change"
+        ]
+
+    def last_drift(self) -> dict[str, Any] | None:
+        """What the newest check of drift found, or None when there was none."""
+        newest = None
+        for newest in self.archive.chain(DRIFT):  # noqa: B007  # the last one is wanted
+            pass
+        return {**self.archive.body(newest), "link": newest.seq, "seal": newest.seal} if newest else None
+
+    def drift_by_criterion(self) -> dict[str, list[dict[str, Any]]]:
+        """Criterion -> the differences of the newest check that point at it."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for part in (self.last_drift() or {"plays": []})["plays"]:
+            for difference in part["differences"]:
+                for criterion in difference["criteria"]:
+                    found.setdefault(criterion, []).append(difference | {"play": part["play"], "run": part["run"]})
+        return found
+
+    # ------------------------------------------------------------------------------------------- at night
+
+    @contextmanager
+    def keeping_time(self) -> Iterator[None]:
+        """Rounds on time, and once a night the check of drift; a missed night is made up at once."""
+        stop = threading.Event()
+        night = threading.Thread(target=self._nights, args=(stop,), name="night", daemon=True)
+        if self.settings.drift_at:
+            night.start()
+        try:
+            with super().keeping_time():
+                yield
+        finally:
+            stop.set()
+            if night.is_alive():
+                night.join(timeout=20)  # a check under way is cancelled, which takes a few seconds
+
+    def _nights(self, stop: threading.Event, wait_seconds: float = 60) -> None:
+        while not stop.wait(wait_seconds):
+            try:
+                if self.drift_is_due():
+                    self.drift(cancelled=stop.is_set, by=CLOCK)
+            except Exception:  # the clock goes on, whatever one night brings
+                log.exception("the nightly check of drift was not made")
+
+    def drift_is_due(self) -> bool:
+        """Whether the hour of the check has passed since the last one, with something applied before it."""
+        if not self.settings.drift_at:
+            return False
+        local = self.clock().astimezone(self.settings.timezone)
+        hour = datetime.combine(local.date(), time.fromisoformat(self.settings.drift_at), self.settings.timezone)
+        due = (hour if hour <= local else hour - timedelta(days=1)).astimezone(UTC)
+        last = self.last_drift()
+        return (last is None or last["at"] < stamp(due)) and bool(self.applied_hosts(due))

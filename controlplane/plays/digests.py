@@ -1,0 +1,97 @@
+"""Where a run comes from: digests of playbooks and inventory, the commit, and the versions of the tools."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """SHA-256 over files and folders: of the lines ``<sha256 of the content>  <name>``, in the order of the names.
+
+    The lines are those of ``sha256sum``, so anybody can compute it again. Names are relative to the folder given.
+    """
+    lines = []
+    for number, path in enumerate(paths):
+        found = [path] if path.is_file() else sorted(part for part in path.rglob("*") if part.is_file())
+        for part in found:
+            name = part.name if part == path else part.relative_to(path).as_posix()
+            lines.append(f"{hashlib.sha256(part.read_bytes()).hexdigest()}  {number}/{name}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+_FOLDERS = (
+    "roles",
+    "callback_plugins",
+    "filter_plugins",
+    "library",
+    "module_utils",
+    "group_vars",
+    "host_vars",
+    "tasks",
+    "templates",
+    "files",
+    "vars",
+)
+
+
+def playbook_files(folder: Path) -> list[tuple[str, Path]]:
+    """What of the folder of playbooks a run takes with it: (name relative to the folder, file), in order."""
+    found = [path for path in folder.iterdir() if path.is_file() and path.suffix in {".yml", ".cfg"}]
+    for name in _FOLDERS:
+        parts = (folder / name).rglob("*") if (folder / name).is_dir() else ()
+        found += [p for p in parts if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".pyc"]
+    return [(path.relative_to(folder).as_posix(), path) for path in sorted(found)]
+
+
+def playbook_digest(folder: Path) -> str:
+    """The digest that a run of a playbook of this folder would have, without running it."""
+    content = {name: path.read_bytes() for name, path in playbook_files(folder)}
+    content.setdefault("ansible.cfg", b"")
+    ordered = sorted(content, key=lambda name: PurePosixPath(name).parts)  # as paths are ordered, not as texts
+    lines = [f"{hashlib.sha256(content[name]).hexdigest()}  0/{name}\n" for name in ordered]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def inventory_digest(files: Sequence[Path]) -> str:
+    """Over the inventory files and the group_vars and host_vars beside them, which Ansible reads too."""
+    beside = dict.fromkeys(file.parent / name for file in files for name in ("group_vars", "host_vars"))
+    return digest_of([*files, *(folder for folder in beside if folder.is_dir())])
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit checked out where the folder lies, read from .git itself; None without a checkout."""
+    for place in (folder, *folder.parents):
+        git = place / ".git"
+        try:
+            if git.is_file():  # a worktree: "gitdir: <path>"
+                git = (place / git.read_text(encoding="utf-8").split(":", 1)[1].strip()).resolve()
+            if git.is_dir():
+                return _head(git)
+        except (OSError, IndexError):
+            return None
+    return None
+
+
+def _head(git: Path) -> str | None:
+    head = (git / "HEAD").read_text(encoding="utf-8").strip()
+    if not head.startswith("ref: "):
+        return head
+    reference = head.removeprefix("ref: ")
+    common = git / "commondir"
+    shared = (git / common.read_text(encoding="utf-8").strip()).resolve() if common.is_file() else git
+    for base in (git, shared):
+        if (base / reference).is_file():
+            return (base / reference).read_text(encoding="utf-8").strip()
+    packed = shared / "packed-refs"
+    for line in packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else ():
+        if line.endswith(f" {reference}"):
+            return line.split(" ", 1)[0]
+    return None
+
+
+def versions() -> dict[str, str]:
+    """The versions of the tools that carry a play out."""
+    return {name: metadata.version(name) for name in ("ansible-core", "ansible-runner")}
