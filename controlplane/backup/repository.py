@@ -15,8 +15,8 @@ from controlplane.backup.errors import BackupError
 CANARY = "emr-canary"
 """The tag of the snapshot that a proof of refusal tries to delete."""
 
-MANIFESTS = "var/lib/emrctl/backup/manifests"
-"""Where a job puts NAME.sha256 (and NAME.rows), inside the snapshot without the leading slash."""
+RECORD = "/var/lib/emrctl/backup"
+"""Where a host's job keeps its record, and below it manifests/NAME.sha256, manifests/NAME.rows and dumps/NAME.dump."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from controlplane.bootstrap.acting import Acting
+from controlplane.bootstrap.backing import Backing
 from controlplane.bootstrap.judgements import Judgement
 from controlplane.bootstrap.leaving import Leaving
 from controlplane.bootstrap.saying import Paper, Saying
@@ -66,5 +67,5 @@ def open_plane(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
     return Plane(settings, archive, Accounts(engine), clock)
 
 
-class Plane(Acting, Saying, Leaving):
+class Plane(Acting, Saying, Leaving, Backing):
     """Everything the faces may ask for."""
