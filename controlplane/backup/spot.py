@@ -133,47 +133,72 @@ def compare(
     ``excludes`` are those that the hospital declared: what the job leaves out beyond them is not archived and is told.
     """
     snapshot = restic.newest(repository, dataset, host)
-    inside = tuple(root.rstrip("/") for root in roots)
-    archived = {
-        path: size
-        for path, size in restic.files_of(repository, snapshot.id).items()
-        if any(path == root or path.startswith(f"{root}/") for root in inside)
-    }
-    source = source_files(inside, excludes)
-    taken_at = snapshot.at.timestamp()
-    touched = {path for path, found in source.items() if found.st_ctime > taken_at}
-    not_archived = sorted(path for path in source if path not in archived and path not in touched)
-    vanished = [path for path in archived if path not in source]
-    drawn = draw([path for path in archived if path in source], count, seed)
-    same, wrong, changed, encrypted = _drawn(repository, snapshot.id, drawn, touched)
-    share = 100 * (len(vanished) + len(touched & set(archived))) / len(archived) if archived else 0.0
-    strangers = _high(sorted(path for path in touched if path not in archived), count, seed)
-    alarm = share >= ALARM_SHARE_PERCENT and len(encrypted) + len(strangers) > 0
+    sides = _sides(repository, snapshot, roots, excludes)
+    drawn = draw([path for path in sides.archived if path in sides.source], count, seed)
+    same, wrong, changed, encrypted = _drawn(repository, snapshot.id, drawn, sides.touched)
+    encrypted += _high(sorted(sides.touched - sides.archived), count, seed)
+    share = sides.changed_share_percent
+    alarm = share >= ALARM_SHARE_PERCENT and bool(encrypted)
     return Spot(
-        dataset=dataset,
-        repository=repository.name,
-        at=clock(),
-        seed=seed,
-        snapshot=snapshot.id,
-        snapshot_at=snapshot.at,
-        source_files=len(source),
-        archived_files=len(archived),
+        dataset,
+        repository.name,
+        clock(),
+        seed,
+        snapshot.id,
+        snapshot.at,
+        source_files=len(sides.source),
+        archived_files=len(sides.archived),
         drawn=len(drawn),
         same=same,
         changed=changed,
         wrong=tuple(wrong[:MOST_NAMED]),
-        not_archived=tuple(not_archived[:MOST_NAMED]),
-        not_archived_count=len(not_archived),
-        vanished_count=len(vanished),
+        not_archived=tuple(sides.not_archived[:MOST_NAMED]),
+        not_archived_count=len(sides.not_archived),
+        vanished_count=len(sides.vanished),
         changed_share_percent=round(share, 1),
-        encrypted=tuple((encrypted + strangers)[:MOST_NAMED]),
-        ok=bool(same or changed) and not wrong and not not_archived and not alarm,
+        encrypted=tuple(encrypted[:MOST_NAMED]),
+        ok=bool(same or changed) and not wrong and not sides.not_archived and not alarm,
         alarm=alarm,
     )
 
 
+@dataclass(frozen=True)
+class _Sides:
+    """Paths at the source, in the archive, and those touched since the snapshot was taken."""
+
+    source: frozenset[str]
+    archived: frozenset[str]
+    touched: frozenset[str]
+
+    @property
+    def not_archived(self) -> list[str]:
+        return sorted(self.source - self.archived - self.touched)
+
+    @property
+    def vanished(self) -> frozenset[str]:
+        return self.archived - self.source
+
+    @property
+    def changed_share_percent(self) -> float:
+        changed = len(self.vanished) + len(self.touched & self.archived)
+        return 100 * changed / len(self.archived) if self.archived else 0.0
+
+
+def _sides(repository: Repository, snapshot: restic.Snapshot, roots: Sequence[str], excludes: Sequence[str]) -> _Sides:
+    inside = tuple(root.rstrip("/") for root in roots)
+    archived = frozenset(
+        path
+        for path in restic.files_of(repository, snapshot.id)
+        if any(path == root or path.startswith(f"{root}/") for root in inside)
+    )
+    source = source_files(inside, excludes)
+    # The time of change cannot be set back by whoever changes a file, unlike the time of modification.
+    touched = frozenset(path for path, found in source.items() if found.st_ctime > snapshot.at.timestamp())
+    return _Sides(frozenset(source), archived, touched)
+
+
 def _drawn(
-    repository: Repository, snapshot: str, drawn: Sequence[str], touched: set[str]
+    repository: Repository, snapshot: str, drawn: Sequence[str], touched: frozenset[str]
 ) -> tuple[int, list[str], int, list[str]]:
     """Of the files drawn: how many are the same, which are wrong, how many changed, which were encrypted."""
     same, changed = 0, 0
