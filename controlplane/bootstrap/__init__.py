@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from controlplane.bootstrap.ahead import Ageing, Ahead, Costs
+from controlplane.bootstrap.backing import Backing
 from controlplane.bootstrap.drifting import Drifting
 from controlplane.bootstrap.judgements import Judgement
 from controlplane.bootstrap.leaving import Leaving
@@ -73,5 +74,5 @@ def open_plane(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
     return plane
 
 
-class Plane(Drifting, Saying, Leaving, Ahead):
+class Plane(Drifting, Saying, Leaving, Backing, Ahead):
     """Everything the faces may ask for."""

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from controlplane.backup import BackupError
 from controlplane.bootstrap import NoStoreError
-from controlplane.cli import acting, ahead, checks, keeping, law, leaving, looking
+from controlplane.cli import acting, ahead, backup, checks, keeping, law, leaving, looking
 from controlplane.cli.base import BROKEN, FAILED, USAGE, app, screen
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.console import Screen
@@ -22,7 +23,7 @@ from controlplane.store.archive import ArchiveError, BusyError
 from controlplane.store.bundle import BundleError, SigningKeyError
 from controlplane.store.vault import VaultError
 
-VERBS = (looking, checks, ahead, acting, law, leaving, keeping)
+VERBS = (looking, checks, ahead, acting, backup, law, leaving, keeping)
 """Every module of verbs; to import one is to add its verbs to the program."""
 
 
@@ -33,7 +34,7 @@ def busy(lock: str) -> tuple[str, dict[str, Any]]:
     return "cli.drift_busy" if lock == "drift" else "cli.round_busy", {}
 
 
-WORDED = (InventoryError, PlayError, WeekError)
+WORDED = (InventoryError, BackupError, PlayError, WeekError)
 NAMED: dict[type[Exception], Callable[[Any], tuple[str, dict[str, Any]]]] = {
     BusyError: lambda e: busy(str(e)),
     NoStoreError: lambda e: ("cli.no_store", {"path": str(e)}),

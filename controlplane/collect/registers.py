@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from controlplane.collect.inventory import KINDS
-from controlplane.collect.yaml_file import InventoryError, YamlFile, nearest
+from controlplane.collect.yaml_file import NULL, InventoryError, YamlFile, nearest
 from controlplane.domain.chain import plain
 from controlplane.domain.model import Value
 
@@ -24,6 +24,7 @@ Registers = Mapping[str, Value | InventoryError]
 
 ACCOUNT_TYPES = ("admin", "operator", "technical", "service")
 DATA_CLASSES = ("sensitive", "ordinary")
+BACKUP_CLASSES = ("database", "files")
 PRIORITIES = ("required", "important", "standard")
 ASSET_CLASSES = tuple(kind for kind in KINDS if kind not in ("site", "controlplane", "service"))
 
@@ -32,6 +33,10 @@ _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,63}")
 _ACCOUNTS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\*-]{0,63}")
 _VERSION = re.compile(r"any|(?:>=|=) [A-Za-z0-9.+:~-]{1,64}")
 _PATTERN = re.compile(r"[A-Za-z0-9/][A-Za-z0-9.+:*?_/-]{0,80}")
+
+_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_LOCATION = re.compile(r"(?!.*//[^/]*@).+")
+_PATH = re.compile(r"/.+")
 
 
 class _Reader:
@@ -87,6 +92,15 @@ class _Reader:
     def rows(self, form: Form, optional: Mapping[str, Any] | None = None) -> Callable[[yaml.Node], Any]:
         """A list of mappings of one form."""
         return self.file.each(lambda node: self.file.take(node, form, optional))
+
+    def maybe_span(self, node: yaml.Node) -> int | None:
+        """A span of at least one unit, or null while it is not decided."""
+        if node.tag == NULL:
+            return None
+        span = self.file.integer(node)
+        if span < 1:
+            raise self.file.error(node, "Ở đây phải là số từ 1 trở lên.", "A figure of at least 1 is needed here.")
+        return span
 
     @property
     def account(self) -> Callable[[yaml.Node], str]:
@@ -187,6 +201,36 @@ def _assets(r: _Reader) -> Form:
     return {"absent": r.rows(row)}
 
 
+def _backups(r: _Reader) -> Form:
+    f = r.file
+    name = r.shaped(
+        _NAME, "phải là chữ thường, số và dấu gạch nối.", "must be lower-case letters, figures and hyphens."
+    )
+    location = r.shaped(_LOCATION, "có tài khoản trong địa chỉ.", "holds a log-in; keep it in a file of secrets.")
+    path = r.shaped(_PATH, "phải là đường dẫn đầy đủ.", "must be a full path.")
+    repository: Form = {
+        "name": name,
+        "location": lambda node: None if f.maybe_text(node) is None else location(node),
+        "medium": name,
+        "offsite": f.flag,
+        "offline": f.flag,
+        "same_host": f.flag,
+    }
+    dataset: Form = {
+        "name": name,
+        "host": r._scope_name,
+        "purpose": f.words,
+        "class": f.one_of(BACKUP_CLASSES),
+        "source": f.maybe_text,
+        "paths": f.each(path),
+        "excludes": f.each(f.text),
+        "every_hours": r.maybe_span,
+        "rpo_minutes": r.maybe_span,
+        "repositories": f.each(name),
+    }
+    return {"reviewed_on": f.maybe_day, "repositories": r.rows(repository), "datasets": r.rows(dataset)}
+
+
 FORMS: Mapping[str, Callable[[_Reader], Form]] = {
     "software": _software,
     "accounts": _accounts,
@@ -196,6 +240,7 @@ FORMS: Mapping[str, Callable[[_Reader], Form]] = {
     "leavers": _leavers,
     "assets": _assets,
     "databases": _databases,
+    "backups": _backups,
 }
 """Every register and its form; a fact asks for it as ``register:NAME``."""
 

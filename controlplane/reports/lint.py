@@ -431,7 +431,7 @@ def _font(chain: Iterable[Any], slot: str) -> str:
 TYPE_CODES = {
     "NGHỊ QUYẾT": "NQ", "QUYẾT ĐỊNH": "QĐ", "CHỈ THỊ": "CT", "QUY CHẾ": "QC", "QUY ĐỊNH": "QyĐ", "THÔNG BÁO": "TB",
     "HƯỚNG DẪN": "HD", "CHƯƠNG TRÌNH": "CTr", "KẾ HOẠCH": "KH", "PHƯƠNG ÁN": "PA", "ĐỀ ÁN": "ĐA", "DỰ ÁN": "DA",
-    "BÁO CÁO": "BC", "TỜ TRÌNH": "TTr",
+    "BÁO CÁO": "BC", "TỜ TRÌNH": "TTr", "BIÊN BẢN": "BB",
 }  # fmt: skip
 """Annex III, the types that take the layout of form 1.4 or one close to it."""
 

@@ -28,6 +28,7 @@ MOTTO = "Độc lập - Tự do - Hạnh phúc"
 REPORT = "BÁO CÁO"
 REPORT_CODE = "BC"
 END_MARK = "./."
+MINUTES, MINUTES_CODE = "BIÊN BẢN", "BB"
 
 # Millimetres; each lies inside the range of annex I, part I.
 PAGE_WIDTH, PAGE_HEIGHT = 210.0, 297.0
@@ -457,6 +458,16 @@ class Paper:
             f"{_cell(half, left, plain=True)}{_cell(half, right, plain=True)}</w:tr>"
         )
         self.add(paragraph("SauBang", keep=True), _table([half, half], row, ruled=False))
+
+    def two_signatures(self, left: str, right: str, recipients: Sequence[str], archive: str) -> None:
+        """The end of minutes: two titles with room to sign side by side, and below them who gets a copy."""
+        half = TEXT_WIDTH / 2
+        blocks = (paragraph("NguoiKy", title.upper()) + paragraph("ChoKy") * 5 for title in (left, right))
+        cells = "".join(_cell(half, block, plain=True) for block in blocks)
+        row = f"<w:tr><w:trPr><w:cantSplit/></w:trPr>{cells}</w:tr>"
+        self.add(paragraph("SauBang", keep=True), _table([half, half], row, ruled=False))
+        listed = "".join(paragraph("DongNoiNhan", f"- {_bare(line)};") for line in recipients)
+        self.add(paragraph("NoiNhan", "Nơi nhận:") + listed + paragraph("DongNoiNhan", f"- {_bare(archive)}."))
 
     def annex(self, word: str, title: str, reference: Sequence[str]) -> None:
         """Begin an annex: a page of its own, numbered from 1 again; ``reference`` in lines."""

@@ -6,6 +6,7 @@ devices that are missing are given, accounts and addresses never.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -54,6 +55,14 @@ def _value(entry: dict[str, Any]) -> float:
     return float(pair[1])
 
 
+def _number(value: Any) -> float:
+    """A finite figure. Raises ``ValueError``: a rule that waits for ever is no rule."""
+    found = float(value)
+    if not math.isfinite(found):
+        raise ValueError("a figure that is not finite")
+    return found
+
+
 def _rules(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     found = [rule for group in groups for rule in group.get("rules") or [] if isinstance(rule, dict)]
     return [rule for rule in found if rule.get("type") == "alerting" and rule.get("health") != "err"]
@@ -69,7 +78,7 @@ def read_prometheus(text: str) -> dict[str, Any]:
     names = {_label(t, "asset") for t in targets} | {_label(t, "instance").rsplit(":", 1)[0] for t in targets}
     alerts = _rules(_data(rules, "groups"))
     queries = [str(rule.get("query", "")) for rule in alerts]
-    waits = [float(r.get("duration") or 0) for r, query in zip(alerts, queries, strict=True) if _DOWN.search(query)]
+    waits = [_number(r.get("duration") or 0) for r, query in zip(alerts, queries, strict=True) if _DOWN.search(query)]
     unseen = sorted(wanted - names)
     return {
         "running": bool(up.strip()),

@@ -1,0 +1,204 @@
+"""Rehearsals: the newest snapshot restored and proven right, the source compared with it, and deletion tried.
+
+A rehearsal that fails is a result like any other, so it is returned and kept; only what was asked wrongly is raised.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from controlplane.backup import restic
+from controlplane.backup.errors import BackupError, last_words
+from controlplane.backup.manifest import Verified, read_manifest, read_rows, verify
+from controlplane.backup.repository import CANARY, RECORD, Repository, make_backup_command, make_forget_one_command
+from controlplane.backup.scratch import restored_rows
+
+Clock = Callable[[], datetime]
+MOST_NAMED = 20
+"""How many paths a result names; the rest are counted."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """One restore drill. ``rpo_seconds``: the age of the newest snapshot; ``rto_seconds``: until data can be used."""
+
+    dataset: str
+    repository: str
+    host: str
+    started_at: datetime
+    ended_at: datetime
+    ok: bool = False
+    snapshot: str = ""
+    snapshot_at: datetime | None = None
+    rpo_seconds: int | None = None
+    rto_seconds: int = 0
+    hashes_verified: int = 0
+    hashes_wrong: int = 0  # differing or missing
+    wrong: tuple[str, ...] = ()
+    tables: int = 0
+    rows: int = 0
+    tables_wrong: tuple[str, ...] = ()
+    database: bool = False
+    error: str = ""  # the code of the BackupError that ended it
+    said: str = ""  # its sentence, in Vietnamese
+    said_en: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """As JSON-able values, times in ISO 8601."""
+        return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in asdict(self).items()}
+
+    def last_drill(self) -> dict[str, Any]:
+        """The part of it that the state record keeps (docs/reference/backup-state.md)."""
+        return {
+            "at": int(self.ended_at.timestamp()),
+            "ok": self.ok,
+            "repository": self.repository,
+            "rto_seconds": self.rto_seconds,
+            "rpo_seconds": self.rpo_seconds,
+            "hashes_verified": self.hashes_verified,
+            "hashes_wrong": self.hashes_wrong,
+        }
+
+
+def rehearse(
+    repository: Repository,
+    dataset: str,
+    clock: Clock,
+    *,
+    host: str = "",
+    database: bool = False,
+    scratch: Path | None = None,
+    record: str = RECORD,
+) -> Rehearsal:
+    """Restore the newest snapshot of a data set into a scratch folder and prove it right; measure both times.
+
+    Every file is hashed against the manifest in the snapshot (below ``record``), a database restored and queried. The
+    scratch folder is gone afterwards.
+    """
+    started_at, began = clock(), time.monotonic()
+    empty = Rehearsal(dataset, repository.name, host, started_at, started_at, database=database)
+    try:
+        with scratch_folder(scratch) as place:
+            done = _restored(empty, repository, place, place / record.lstrip("/"))
+    except BackupError as error:
+        done = replace(empty, error=error.code, said=error.words.vi, said_en=error.words.en)
+    return replace(done, ended_at=clock(), rto_seconds=round(time.monotonic() - began))
+
+
+def _restored(drill: Rehearsal, repository: Repository, place: Path, record: Path) -> Rehearsal:
+    snapshot = restic.newest(repository, drill.dataset, drill.host)
+    age = int((drill.started_at - snapshot.at).total_seconds())
+    restic.restore(repository, snapshot.id, place)
+    seen = _hashes(record / "manifests" / f"{drill.dataset}.sha256", drill.dataset, place)
+    drill = replace(
+        drill,
+        snapshot=snapshot.id,
+        snapshot_at=snapshot.at,
+        rpo_seconds=max(0, age),
+        hashes_verified=seen.right,
+        hashes_wrong=len(seen.wrong) + len(seen.missing),
+        wrong=(*seen.wrong, *seen.missing)[:MOST_NAMED],
+    )
+    if drill.database:
+        drill = _queried(drill, record)
+    whole = drill.hashes_verified > 0 and not drill.hashes_wrong and not drill.tables_wrong
+    return replace(drill, ok=whole and (drill.tables > 0 or not drill.database))
+
+
+def _hashes(manifest: Path, dataset: str, place: Path) -> Verified:
+    if not manifest.is_file():
+        raise BackupError("no_manifest", name=dataset)
+    return verify(read_manifest(manifest.read_text("utf-8", "surrogateescape"), dataset), place)
+
+
+def _queried(drill: Rehearsal, record: Path) -> Rehearsal:
+    """The dump restored into a scratch database, its tables counted against what the job counted."""
+    dump = record / "dumps" / f"{drill.dataset}.dump"
+    rows = record / "manifests" / f"{drill.dataset}.rows"
+    if not dump.is_file() or not rows.is_file():
+        raise BackupError("no_dump", name=drill.dataset)
+    wanted = read_rows(rows.read_text(encoding="utf-8"), drill.dataset)
+    found = restored_rows(dump, list(wanted))
+    wrong = tuple(table for table, count in wanted.items() if found.get(table) != count)
+    return replace(drill, tables=len(found), rows=sum(found.values()), tables_wrong=wrong[:MOST_NAMED])
+
+
+@contextmanager
+def scratch_folder(below: Path | None = None) -> Iterator[Path]:
+    """A folder of mode 0700 that is gone afterwards."""
+    place = Path(tempfile.mkdtemp(prefix="emr-drill-", dir=below))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+# ----------------------------------------------------------------------------------------- deletion, tried
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A try to delete with the client's own credentials. ``refused``: the canary is still there and was called for."""
+
+    repository: str
+    at: datetime
+    refused: bool
+    canary: str
+    snapshots_before: int
+    snapshots_after: int
+    said: str
+
+    def document(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self) | {"at": self.at.isoformat()}
+
+
+def prove_refusal(repository: Repository, clock: Clock, host: str, seconds: float = 300) -> Refusal:
+    """Save a canary, try to delete it, and look whether it is still there. Raises ``BackupError``.
+
+    restic 0.18 ends well even when the storage refused, so its exit code proves nothing: the list of snapshots does.
+    """
+    with scratch_folder() as place:
+        (place / "canary").write_text(clock().isoformat(), encoding="utf-8")
+        command = make_backup_command(repository, [str(place)], tags=[CANARY], host=host)
+        summary = restic.documents(restic.ask(repository, command, seconds).out)[-1]
+    canary = str(summary["snapshot_id"])
+    before = restic.snapshots(repository)
+    try:
+        ran = restic.run(repository, make_forget_one_command(repository, canary), seconds)
+        said = last_words(ran.said)
+    except BackupError as error:  # one that tries again and again is stopped; what counts is what is left
+        said = error.words.en
+    after = restic.snapshots(repository)
+    there = any(s.id == canary for s in after)
+    lost = {s.id for s in before} - {s.id for s in after}
+    return Refusal(repository.name, clock(), there and not lost, canary, len(before), len(after), said)
+
+
+# ---------------------------------------------------------------------------------------- the state record
+
+
+def note_drill(folder: Path, drill: Rehearsal) -> bool:
+    """Write a drill into the state record of this machine, if it keeps one of that data set. Raises ``OSError``."""
+    path = folder / f"dataset-{drill.dataset}.json"
+    if not path.is_file():
+        return False
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["last_drill"] = drill.last_drill()
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
+    shutil.copymode(path, new)
+    found = path.stat()
+    os.chown(new, found.st_uid, found.st_gid)
+    new.replace(path)
+    return True

@@ -1,0 +1,168 @@
+"""A repository and every command that restic is given for it, as pure functions. It starts nothing.
+
+No command holds a secret: the password stands in a file, and so does a location that carries a log-in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlplane.backup.errors import BackupError
+
+CANARY = "emr-canary"
+"""The tag of the snapshot that a proof of refusal tries to delete."""
+
+RECORD = "/var/lib/emrctl/backup"
+"""Where a host's job keeps its record, and below it manifests/NAME.sha256, manifests/NAME.rows and dumps/NAME.dump."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One restic repository as this machine reaches it.
+
+    ``location`` is restic's own form (a path, rest:http://...); ``location_file`` holds it instead where it carries a
+    log-in. ``password_file`` has mode 0600. ``program`` is restic itself, ``cache`` its folder for indexes.
+    """
+
+    name: str
+    password_file: Path
+    location: str = ""
+    location_file: Path | None = None
+    program: str = "restic"
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How many snapshots ``forget`` keeps; zero asks for none of that kind, and all zero is refused."""
+
+    last: int = 0
+    daily: int = 7
+    weekly: int = 5
+    monthly: int = 12
+    yearly: int = 0
+
+
+def make_environment(repository: Repository) -> dict[str, str]:
+    """The whole environment of a run: nothing of the caller's reaches restic."""
+    where = (
+        {"RESTIC_REPOSITORY_FILE": str(repository.location_file)}
+        if repository.location_file
+        else {"RESTIC_REPOSITORY": repository.location}
+    )
+    cache = str(repository.cache) if repository.cache else "/var/cache/emrctl-restic"
+    return {
+        **where,
+        "RESTIC_PASSWORD_FILE": str(repository.password_file),
+        "RESTIC_CACHE_DIR": cache,
+        "RESTIC_PROGRESS_FPS": "0.016",  # one word of progress a minute: nobody reads more
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": cache,
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+def _base(repository: Repository, *words: str) -> tuple[str, ...]:
+    return (repository.program, "--json", *words)
+
+
+def make_init_command(repository: Repository) -> tuple[str, ...]:
+    """Make a new repository."""
+    return _base(repository, "init")
+
+
+def make_backup_command(
+    repository: Repository, paths: Sequence[str], *, tags: Sequence[str], host: str, excludes: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Save paths under tags and a host's name. Raises ``BackupError`` when there is no path, or one is no full path."""
+    if not paths or not all(path.startswith("/") for path in paths):
+        raise BackupError("no_paths", paths=", ".join(paths) or "-")
+    marks = [word for tag in tags for word in ("--tag", tag)]
+    left_out = [word for pattern in excludes for word in ("--exclude", pattern)]
+    return _base(repository, "backup", "--host", host, *marks, *left_out, "--", *paths)
+
+
+def make_snapshots_command(repository: Repository, tag: str = "", host: str = "") -> tuple[str, ...]:
+    """List snapshots, without a lock: looking must work while somebody writes."""
+    return _base(repository, "--no-lock", "snapshots", *_chosen(tag, host))
+
+
+def make_forget_command(
+    repository: Repository, keep: Retention, *, tag: str = "", host: str = "", prune: bool = False
+) -> tuple[str, ...]:
+    """Apply a retention. Raises ``BackupError`` for one that keeps nothing."""
+    kept = [
+        word
+        for name in ("last", "daily", "weekly", "monthly", "yearly")
+        if (count := getattr(keep, name)) > 0
+        for word in (f"--keep-{name}", str(count))
+    ]
+    if not kept:
+        raise BackupError("keeps_nothing")
+    return _base(repository, "forget", *kept, *_chosen(tag, host), "--group-by", "host,tags", *["--prune"] * prune)
+
+
+def make_forget_one_command(repository: Repository, snapshot: str) -> tuple[str, ...]:
+    """Try to delete one snapshot; only the proof of refusal does."""
+    return _base(repository, "forget", _id(snapshot))
+
+
+def make_check_command(repository: Repository, part: int = 0, of: int = 0) -> tuple[str, ...]:
+    """Check structure and, with ``of``, read part ``part`` of ``of`` of the data itself."""
+    if of and not 1 <= part <= of <= 255:
+        raise BackupError("bad_part", part=part, of=of)
+    return _base(repository, "check", *([f"--read-data-subset={part}/{of}"] if of else []))
+
+
+def make_stats_command(repository: Repository, mode: str = "raw-data") -> tuple[str, ...]:
+    """How much a repository holds; ``raw-data`` is what it takes on the disk."""
+    return _base(repository, "--no-lock", "stats", "--mode", mode)
+
+
+def make_restore_command(
+    repository: Repository, snapshot: str, target: Path, include: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Restore one snapshot, or some of its paths, below a folder. It takes no lock, so a drill bars no backup."""
+    only = [word for path in include for word in ("--include", path)]
+    return _base(repository, "--no-lock", "restore", _id(snapshot), "--target", str(target), *only)
+
+
+def make_find_command(repository: Repository, snapshot: str) -> tuple[str, ...]:
+    """List every file of a snapshot."""
+    return _base(repository, "--no-lock", "ls", _id(snapshot))
+
+
+def make_locks_command(repository: Repository) -> tuple[str, ...]:
+    """List locks, without taking one. Not as JSON: restic lists names, one a line."""
+    return (repository.program, "--no-lock", "--quiet", "list", "locks")
+
+
+def make_lock_command(repository: Repository, lock: str) -> tuple[str, ...]:
+    """Show who holds a lock."""
+    return (repository.program, "--no-lock", "--quiet", "cat", "lock", _id(lock))
+
+
+def make_unlock_command(repository: Repository) -> tuple[str, ...]:
+    """Remove locks whose owner is gone; restic leaves the others alone. ``--remove-all`` is never given."""
+    return (repository.program, "--quiet", "unlock")
+
+
+def _chosen(tag: str, host: str) -> list[str]:
+    return [*(["--tag", tag] if tag else []), *(["--host", host] if host else [])]
+
+
+def _id(text: str) -> str:
+    """An identifier that cannot be mistaken for an option."""
+    if not re.fullmatch(r"[0-9a-f]{8,64}", text):
+        raise BackupError("no_snapshot", name=text)
+    return text
+
+
+def next_part(last: Mapping[str, int] | None, of: int) -> int:
+    """The part of the data that the next check reads, from the last part that was read whole; 1 begins a cycle."""
+    if last is None or last.get("of") != of:
+        return 1
+    return int(last["part"]) % of + 1

@@ -1,0 +1,336 @@
+"""Runs restic and reads its JSON. It keeps the caller's environment out, ends what hangs, leaves no process behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from controlplane.backup import repository as words_for
+from controlplane.backup.errors import INCOMPLETE, BackupError, cause, last_words
+from controlplane.backup.repository import Repository, Retention, make_environment
+
+OLDEST = (0, 14)
+"""The oldest restic whose words and JSON are read; what the house brings itself is 0.18."""
+
+LOCK_STALE_AFTER = timedelta(minutes=30)
+"""restic renews its lock every five minutes and itself calls one of this age stale."""
+
+GENTLE_SECONDS = 5.0
+"""How long an interrupted restic may take to remove its lock before it is ended."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One snapshot of a repository."""
+
+    id: str
+    at: datetime
+    host: str
+    tags: tuple[str, ...]
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What one backup did. ``incomplete`` when some source files could not be read: the snapshot lacks them."""
+
+    snapshot: str
+    files_new: int
+    files_changed: int
+    files_unmodified: int
+    bytes_added: int
+    bytes_processed: int
+    seconds: float
+    incomplete: bool = False
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Who holds a repository, and since (or until) when."""
+
+    id: str
+    at: datetime
+    host: str
+    pid: int
+    exclusive: bool
+
+    def stale(self, now: datetime) -> bool:
+        """Whether its owner is gone: a dead process of this machine, or no renewal for half an hour."""
+        if now - self.at > LOCK_STALE_AFTER:
+            return True
+        return self.host == socket.gethostname() and not Path(f"/proc/{self.pid}").exists()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run of restic."""
+
+    exit_code: int
+    out: str
+    said: str  # what it wrote to its standard error
+
+
+def run(repository: Repository, command: Sequence[str], seconds: float = 3600) -> Ran:
+    """Run one command within a deadline. Raises ``BackupError`` when it does not start or does not end in time."""
+    refuse_open_password(repository)
+    environment = make_environment(repository)
+    Path(environment["RESTIC_CACHE_DIR"]).mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd="/",
+            start_new_session=True,
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        raise BackupError("no_program", program=command[0], why=error.strerror or str(error)) from None
+    with process:
+        try:
+            out, said = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            out, said = _end(process)
+            code = cause(1, said)
+            raise BackupError(
+                "timeout" if code in ("failed", "no_repository") else code,
+                repository=repository.name,
+                seconds=round(seconds),
+                why=last_words(said),
+            ) from None
+        except BaseException:
+            _end(process)
+            raise
+    return Ran(process.returncode, out, said)
+
+
+def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Ask restic to stop, so that it takes its lock along; after a while end it and its children."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    try:
+        return process.communicate(timeout=GENTLE_SECONDS)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return process.communicate()
+
+
+def refuse_open_password(repository: Repository) -> None:
+    """A password that others may read is none. Raises ``BackupError``."""
+    for path in filter(None, (repository.password_file, repository.location_file)):
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise BackupError("no_password", path=path, why=error.strerror or "-") from None
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            raise BackupError("open_password", path=path, mode=f"{stat.S_IMODE(found.st_mode):04o}")
+
+
+def ask(repository: Repository, command: Sequence[str], seconds: float = 3600, fine: Sequence[int] = (0,)) -> Ran:
+    """Run one command and raise ``BackupError`` with its cause unless it ended well."""
+    ran = run(repository, command, seconds)
+    if ran.exit_code in fine:
+        return ran
+    raise failure(repository, ran)
+
+
+def failure(repository: Repository, ran: Ran) -> BackupError:
+    """The error that a failed run stands for; a lock is looked at to tell whether anybody lives behind it."""
+    code = "interrupted" if ran.exit_code < 0 else cause(ran.exit_code, f"{ran.said}\n{ran.out}")
+    figures: dict[str, Any] = {"repository": repository.name, "why": last_words(_sentence(ran))}
+    if code == "locked":
+        found = re.search(r"locked(?: exclusively)? by PID (\d+) on (\S+)", ran.said + ran.out)
+        pid, host = (int(found[1]), found[2]) if found else (0, "?")
+        gone = host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
+        return BackupError("stale_lock" if gone else "locked", **figures | {"host": host, "pid": pid})
+    return BackupError(code, **figures)
+
+
+def _sentence(ran: Ran) -> str:
+    """What it ended with: 0.17 and newer wrap it in JSON."""
+    for document in reversed(documents(ran.said + "\n" + ran.out)):
+        if document.get("message_type") == "exit_error":
+            return str(document.get("message"))
+    return ran.said or ran.out
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    """Every line that is a JSON object; other words in between are skipped."""
+    found = []
+    for line in text.splitlines():
+        if line.startswith("{"):
+            with contextlib.suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+    return found
+
+
+def version_of(program: str) -> tuple[int, ...]:
+    """The version of restic. Raises ``BackupError`` when it is missing or older than ``OLDEST``."""
+    try:
+        done = subprocess.run([program, "version"], capture_output=True, text=True, timeout=20, check=False, env={})
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BackupError("no_program", program=program, why=getattr(error, "strerror", None) or "-") from None
+    found = re.match(r"restic (\d+)\.(\d+)", done.stdout)
+    if found is None:
+        raise BackupError("no_program", program=program, why=done.stdout[:80] or "-")
+    version = (int(found[1]), int(found[2]))
+    if version < OLDEST:
+        raise BackupError("old_program", found=".".join(map(str, version)), wanted=".".join(map(str, OLDEST)))
+    return version
+
+
+# ------------------------------------------------------------------------------------------------- what it does
+
+
+def init(repository: Repository) -> None:
+    """Make a new repository. Raises ``BackupError``."""
+    ask(repository, words_for.make_init_command(repository))
+
+
+def backup(
+    repository: Repository,
+    paths: Sequence[str],
+    *,
+    tags: Sequence[str],
+    host: str,
+    excludes: Sequence[str] = (),
+    seconds: float = 24 * 3600,
+) -> Saved:
+    """Save paths; what could not be read makes it incomplete and no failure. Raises ``BackupError``."""
+    command = words_for.make_backup_command(repository, paths, tags=tags, host=host, excludes=excludes)
+    ran = ask(repository, command, seconds, fine=(0, INCOMPLETE))
+    summary = next((d for d in reversed(documents(ran.out)) if d.get("message_type") == "summary"), None)
+    if summary is None or not summary.get("snapshot_id"):
+        raise BackupError("garbled", repository=repository.name)
+    return Saved(
+        snapshot=str(summary["snapshot_id"]),
+        files_new=int(summary["files_new"]),
+        files_changed=int(summary["files_changed"]),
+        files_unmodified=int(summary["files_unmodified"]),
+        bytes_added=int(summary["data_added"]),
+        bytes_processed=int(summary["total_bytes_processed"]),
+        seconds=float(summary["total_duration"]),
+        # 0.18 passes over a source that is not there at all and ends well.
+        incomplete=ran.exit_code == INCOMPLETE or "does not exist, skipping" in ran.said,
+    )
+
+
+def snapshots(repository: Repository, tag: str = "", host: str = "", seconds: float = 300) -> list[Snapshot]:
+    """Snapshots in order of time. Raises ``BackupError``."""
+    ran = ask(repository, words_for.make_snapshots_command(repository, tag, host), seconds)
+    try:
+        listed = json.loads(ran.out) or []
+        found = [
+            Snapshot(
+                s["id"], parse_time(s["time"]), s.get("hostname", ""), tuple(s.get("tags") or ()), tuple(s["paths"])
+            )
+            for s in listed
+        ]
+    except (ValueError, KeyError, TypeError):
+        raise BackupError("garbled", repository=repository.name) from None
+    return sorted(found, key=lambda s: s.at)
+
+
+def newest(repository: Repository, tag: str, host: str = "") -> Snapshot:
+    """The newest snapshot of a data set. Raises ``BackupError`` when there is none."""
+    found = snapshots(repository, tag, host)
+    if not found:
+        raise BackupError("no_snapshot", name=tag)
+    return found[-1]
+
+
+def forget(
+    repository: Repository,
+    keep: Retention,
+    *,
+    tag: str = "",
+    host: str = "",
+    prune: bool = False,
+    seconds: float = 7200,
+) -> tuple[list[str], list[str]]:
+    """Apply a retention; ids kept and removed. Raises ``BackupError``, also when the storage refused to delete."""
+    command = words_for.make_forget_command(repository, keep, tag=tag, host=host, prune=prune)
+    ran = ask(repository, command, seconds)
+    if re.search(r"unable to remove|40[13] (forbidden|unauthorized)", ran.said.lower()):
+        raise BackupError("refused", repository=repository.name, why=last_words(ran.said))
+    line = next((line for line in ran.out.splitlines() if line.startswith("[")), "[]")
+    groups = json.loads(line)
+    kept = [s["id"] for group in groups for s in group.get("keep") or ()]
+    return kept, [s["id"] for group in groups for s in group.get("remove") or ()]
+
+
+def check(repository: Repository, part: int = 0, of: int = 0, seconds: float = 6 * 3600) -> None:
+    """Check a repository, reading a part of its data. Raises ``BackupError`` (``damaged`` when it is not whole)."""
+    ask(repository, words_for.make_check_command(repository, part, of), seconds)
+
+
+def restore(
+    repository: Repository, snapshot: str, target: Path, include: Sequence[str] = (), seconds: float = 24 * 3600
+) -> None:
+    """Restore below an empty folder. Raises ``BackupError``; what was restored by then stays for a look."""
+    if target.exists() and any(target.iterdir()):
+        raise BackupError("target_not_empty", path=target)
+    ran = ask(repository, words_for.make_restore_command(repository, snapshot, target, include), seconds)
+    # Older ones name files that they could not restore and still end well.
+    if cause(1, ran.said) == "damaged":
+        raise BackupError("damaged", repository=repository.name, why=last_words(ran.said))
+
+
+def stats(repository: Repository) -> dict[str, int]:
+    """``total_size`` in bytes as stored, and what else restic counts. Raises ``BackupError``."""
+    ran = ask(repository, words_for.make_stats_command(repository), 3600)
+    found = documents(ran.out)
+    if not found or "total_size" not in found[-1]:
+        raise BackupError("garbled", repository=repository.name)
+    return {key: int(value) for key, value in found[-1].items() if isinstance(value, int)}
+
+
+def files_of(repository: Repository, snapshot: str) -> dict[str, int]:
+    """Path -> size of every file of a snapshot. Raises ``BackupError``."""
+    ran = ask(repository, words_for.make_find_command(repository, snapshot), 3600)
+    return {d["path"]: int(d.get("size", 0)) for d in documents(ran.out) if d.get("type") == "file"}
+
+
+def locks(repository: Repository) -> list[Lock]:
+    """Who holds the repository now. Raises ``BackupError``."""
+    names = re.findall(
+        r"^[0-9a-f]{64}$", ask(repository, words_for.make_locks_command(repository), 120).out, re.MULTILINE
+    )
+    found = []
+    for name in names:
+        ran = run(repository, words_for.make_lock_command(repository, name), 120)
+        if ran.exit_code == 0:  # one that went away in between is none
+            document = json.loads(ran.out)
+            exclusive = bool(document.get("exclusive"))
+            at = parse_time(document["time"])
+            found.append(Lock(name, at, str(document["hostname"]), int(document["pid"]), exclusive))
+    return found
+
+
+def release_stale(repository: Repository, now: Callable[[], datetime]) -> tuple[list[Lock], list[Lock]]:
+    """Remove locks whose owner is gone and leave the others; (removed, left). Raises ``BackupError``."""
+    before = locks(repository)
+    if any(lock.stale(now()) for lock in before):
+        ask(repository, words_for.make_unlock_command(repository), 120)
+    after = {lock.id for lock in locks(repository)} if before else set()
+    return [lock for lock in before if lock.id not in after], [lock for lock in before if lock.id in after]
+
+
+def parse_time(text: str) -> datetime:
+    """restic's time, with nanoseconds, as a time with its zone. Raises ``ValueError``."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text.replace("Z", "+00:00")))

@@ -1,0 +1,150 @@
+"""Backups as declared in the register: rehearsed, checked, compared and tried, each result kept in the chain."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from controlplane import texts
+from controlplane.backup import BackupError, Repository, restic
+from controlplane.backup.drill import note_drill, prove_refusal, rehearse
+from controlplane.backup.repository import RECORD, next_part
+from controlplane.backup.spot import compare
+from controlplane.bootstrap.judgements import Judgements
+from controlplane.collect.yaml_file import InventoryError
+from controlplane.reports.minutes import render_minutes
+
+DRILL = "drill"
+"""The kind of link that keeps a rehearsal, a check, a comparison or a refused deletion."""
+
+CHECK_PARTS = 14
+"""Checks that together read every byte of a repository: two weeks of daily ones."""
+
+Row = dict[str, Any]
+
+
+class Backing(Judgements):
+    """What is proven of backups from the control plane's own place."""
+
+    def rehearse_backup(self, dataset: str, repository: str = "", record: Path = Path(RECORD)) -> tuple[Row, bytes]:
+        """Rehearse the restore of a data set; the kept body, and its minutes as .docx.
+
+        A drill that failed is kept, too. Raises ``BackupError`` for what is not declared.
+        """
+        row = self._dataset(dataset)
+        wanted = repository or next(iter(row["repositories"]), "")
+        drill = rehearse(
+            self._repository(wanted),
+            dataset,
+            self.clock,
+            host=row["host"],
+            database=row["class"] == "database",
+            record=str(record),
+        )
+        body, purpose = drill.document(), row["purpose"]["vi"]
+        paper = render_minutes(body, purpose, self.campaign.hospital, texts.speaker("vi"), row["rpo_minutes"])
+        noted = note_drill(record, drill)
+        kept = {"result": body, "minutes": self.archive.vault.put(paper), "noted": noted}
+        return self._keep_drill("restore", kept), paper
+
+    def check_backups(self, repository: str = "", of: int = CHECK_PARTS) -> list[Row]:
+        """Check repositories, reading the next part of each; a cycle of ``of`` checks reads everything."""
+        kept = []
+        for one in self._repositories(repository):
+            part = next_part(self._last_part(one.name), of)
+            body: Row = {"repository": one.name, "part": part, "of": of, "ok": True}
+            try:
+                restic.check(one, part, of)
+            except BackupError as error:
+                body |= {"ok": False, "error": error.code, "said": error.words}
+            kept.append(self._keep_drill("check", {"result": body}))
+        return kept
+
+    def prove_refusals(self, repository: str = "") -> list[Row]:
+        """Try to delete a canary from repositories by this machine's own credentials."""
+        kept = []
+        for one in self._repositories(repository):
+            try:
+                proof = prove_refusal(one, self.clock, "controlplane")
+                body = proof.document() | {"ok": proof.refused}
+            except BackupError as error:
+                body = {"repository": one.name, "ok": False, "error": error.code, "said": error.words}
+            kept.append(self._keep_drill("refusal", {"result": body}))
+        return kept
+
+    def compare_backup(self, dataset: str, seed: int, repository: str = "", count: int = 50) -> Row:
+        """Compare files of the source with the newest snapshot. Raises ``BackupError``."""
+        row = self._dataset(dataset)
+        wanted = repository or next(iter(row["repositories"]), "")
+        spot = compare(
+            self._repository(wanted),
+            dataset,
+            row["paths"],
+            self.clock,
+            host=row["host"],
+            excludes=row["excludes"],
+            count=count,
+            seed=seed,
+        )
+        return self._keep_drill("spot", {"result": spot.document()})
+
+    def drills(self, what: str = "") -> list[Row]:
+        """Everything of the kind that was kept, the oldest first."""
+        bodies = [self.archive.body(link) for link in self.archive.chain(DRILL)]
+        return [body for body in bodies if not what or body["what"] == what]
+
+    def _keep_drill(self, what: str, body: Row) -> Row:
+        whole = {"what": what, "at": self.clock(), **body}
+        link = self.archive.append(DRILL, whole, self.clock())
+        return {**whole, "link": link.seq, "seal": link.seal}
+
+    def _last_part(self, repository: str) -> dict[str, int] | None:
+        """The last part of a repository that was read and found whole."""
+        for body in reversed(self.drills("check")):
+            result = body["result"]
+            if result["repository"] == repository and result["ok"]:
+                return {"part": result["part"], "of": result["of"]}
+        return None
+
+    def _backups(self) -> Row:
+        inventory, _ = self.inventory()
+        register = self.registers(inventory)["backups"]
+        if isinstance(register, InventoryError):
+            raise BackupError("broken_register", why=f"{register.place}: {register.words.vi}")
+        found: Row = register
+        return found
+
+    def _dataset(self, name: str) -> Row:
+        rows = {row["name"]: row for row in self._backups()["datasets"]}
+        if name not in rows:
+            raise BackupError("no_dataset", name=name, known=", ".join(rows) or "-")
+        return rows[name]  # type: ignore[no-any-return]
+
+    def _repositories(self, name: str = "") -> list[Repository]:
+        rows = self._backups()["repositories"]
+        if not rows:
+            raise BackupError("nothing_declared")
+        return [self._repository(row["name"]) for row in rows if not name or row["name"] == name] or [
+            self._repository(name)
+        ]
+
+    def _repository(self, name: str) -> Repository:
+        rows = {row["name"]: row for row in self._backups()["repositories"]}
+        if not rows:
+            raise BackupError("nothing_declared")
+        if name not in rows:
+            raise BackupError("no_store", name=name or "-", known=", ".join(rows))
+        secrets, location = self.settings.secrets_dir, rows[name]["location"]
+        return Repository(
+            name,
+            secrets / f"restic-{name}",
+            location or "",
+            None if location else secrets / f"restic-{name}.location",
+            self._restic(),
+            self.settings.data_dir / "cache" / "restic",
+        )
+
+    def _restic(self) -> str:
+        own = self.settings.home / "var" / "tools" / "restic" / "usr" / "bin" / "restic"
+        return str(own) if own.exists() else shutil.which("restic") or "restic"

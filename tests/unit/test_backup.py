@@ -1,0 +1,117 @@
+"""Backups without restic: what it is asked, what its words mean, which part is read next."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from controlplane import texts
+from controlplane.backup import repository as words_for
+from controlplane.backup.errors import BackupError, cause, last_words
+from controlplane.backup.repository import Repository, Retention, make_environment, next_part
+from controlplane.backup.restic import Lock, parse_time
+
+NAS = Repository("nas", Path("/etc/emrctl/secrets/restic-nas"), "rest:http://nas:8000/sv-01/", cache=Path("/c"))
+ID = "0123456789abcdef"
+
+
+def test_no_command_and_no_environment_holds_a_password_or_the_caller_s_own(monkeypatch):
+    monkeypatch.setenv("RESTIC_PASSWORD", "canary")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    environment = make_environment(NAS)
+    assert "canary" not in str(environment)
+    assert environment["RESTIC_PASSWORD_FILE"] == "/etc/emrctl/secrets/restic-nas"
+    assert "RESTIC_REPOSITORY" not in make_environment(
+        Repository("far", Path("/p"), "", location_file=Path("/etc/emrctl/secrets/far"))
+    )
+
+
+def test_what_restic_is_asked():
+    assert words_for.make_backup_command(NAS, ["/srv"], tags=["files"], host="sv-01", excludes=["*.tmp"]) == (
+        "restic", "--json", "backup", "--host", "sv-01", "--tag", "files", "--exclude", "*.tmp", "--", "/srv",
+    )  # fmt: skip
+    keep = Retention(daily=7, weekly=0, monthly=0)
+    assert words_for.make_forget_command(NAS, keep, tag="files", prune=True) == (
+        "restic", "--json", "forget", "--keep-daily", "7", "--tag", "files", "--group-by", "host,tags", "--prune",
+    )  # fmt: skip
+    assert words_for.make_check_command(NAS, 3, 14)[-1] == "--read-data-subset=3/14"
+    assert words_for.make_check_command(NAS) == ("restic", "--json", "check")
+    assert words_for.make_restore_command(NAS, ID, Path("/s"), ["/srv/a"])[-2:] == ("--include", "/srv/a")
+    assert words_for.make_unlock_command(NAS) == ("restic", "--quiet", "unlock"), "never --remove-all"
+
+
+@pytest.mark.parametrize(
+    ("act", "code"),
+    [
+        (lambda: words_for.make_backup_command(NAS, [], tags=[], host="h"), "no_paths"),
+        (lambda: words_for.make_backup_command(NAS, ["srv"], tags=[], host="h"), "no_paths"),
+        (lambda: words_for.make_forget_command(NAS, Retention(0, 0, 0, 0, 0)), "keeps_nothing"),
+        (lambda: words_for.make_check_command(NAS, 0, 7), "bad_part"),
+        (lambda: words_for.make_check_command(NAS, 8, 7), "bad_part"),
+        (lambda: words_for.make_forget_one_command(NAS, "--prune"), "no_snapshot"),
+    ],
+)
+def test_what_would_do_harm_is_refused_before_restic_is_asked(act, code):
+    with pytest.raises(BackupError) as caught:
+        act()
+    assert caught.value.code == code
+
+
+# What restic 0.14.0 and 0.18.0 really said.
+SAID = {
+    "wrong_password": (1, "Fatal: wrong password or no key found"),
+    "no_repository": (
+        1,
+        "Fatal: unable to open config file: stat /r/config: no such file or directory\n"
+        "Is there a repository at the following location?\n/r",
+    ),
+    "network": (
+        1,
+        'Fatal: unable to open config file: client.Head: Head "http://127.0.0.1:9/config": dial tcp 127.0.0.1:9: '
+        "connect: connection refused\nIs there a repository at the following location?\nrest:http://127.0.0.1:9/",
+    ),
+    "full_disk": (1, "Fatal: unable to save snapshot: write r/data/fd/fd31-tmp-42: no space left on device"),
+    "damaged": (1, "Pack ID does not match, want 62ca, got 0b7d\nFatal: repository contains errors"),
+    "refused": (1, "blob not removed, server response: 403 Forbidden (403)"),
+    "locked": (11, "unable to create lock in backend: repository is already locked by PID 26210 on vm by root"),
+    "failed": (1, "something that nobody has seen yet"),
+}
+
+
+@pytest.mark.parametrize("code", SAID)
+def test_a_failure_is_told_by_its_cause_and_has_a_sentence_in_both_tongues(code):
+    assert cause(*SAID[code]) == code
+    assert texts.has(f"backup.{code}")
+
+
+def test_exit_codes_decide_where_restic_gives_them():
+    assert [cause(n, "") for n in (10, 11, 12, 1)] == ["no_repository", "locked", "wrong_password", "failed"]
+
+
+def test_the_last_words_are_the_fatal_line_and_no_stack_of_calls():
+    said = "retrying\nFatal: no\ngithub.com/restic/restic/internal/backend.(*R).Remove\n\t/x/rest.go:399\n"
+    assert last_words(said) == "Fatal: no"
+    assert last_words("") == "-"
+
+
+def test_every_part_is_read_once_in_a_cycle_and_another_cycle_begins_anew():
+    last, read = None, []
+    for _ in range(14):
+        part = next_part(last, 7)
+        read.append(part)
+        last = {"part": part, "of": 7}
+    assert read == [1, 2, 3, 4, 5, 6, 7] * 2
+    assert next_part({"part": 5, "of": 7}, 10) == 1
+
+
+def test_a_lock_of_another_machine_is_stale_only_when_it_was_not_renewed():
+    now = datetime(2026, 11, 20, 3, tzinfo=UTC)
+    young = Lock(ID, now - timedelta(minutes=20), "elsewhere", 1, exclusive=True)
+    assert not young.stale(now)
+    assert Lock(ID, now - timedelta(minutes=31), "elsewhere", 1, exclusive=True).stale(now)
+
+
+def test_restic_s_nanoseconds_are_read():
+    assert parse_time("2026-11-26T22:41:22.711873891Z") == datetime(2026, 11, 26, 22, 41, 22, 711873, UTC)
