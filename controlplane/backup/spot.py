@@ -137,25 +137,15 @@ def compare(
     drawn = draw([path for path in sides.archived if path in sides.source], count, seed)
     same, wrong, changed, encrypted = _drawn(repository, snapshot.id, drawn, sides.touched)
     encrypted += _high(sorted(sides.touched - sides.archived), count, seed)
-    share = sides.changed_share_percent
-    alarm = share >= ALARM_SHARE_PERCENT and bool(encrypted)
+    alarm = sides.changed_share_percent >= ALARM_SHARE_PERCENT and bool(encrypted)
     return Spot(
-        dataset,
-        repository.name,
-        clock(),
-        seed,
-        snapshot.id,
-        snapshot.at,
-        source_files=len(sides.source),
-        archived_files=len(sides.archived),
-        drawn=len(drawn),
-        same=same,
-        changed=changed,
+        *(dataset, repository.name, clock(), seed, snapshot.id, snapshot.at),
+        *(len(sides.source), len(sides.archived), len(drawn), same, changed),
         wrong=tuple(wrong[:MOST_NAMED]),
         not_archived=tuple(sides.not_archived[:MOST_NAMED]),
         not_archived_count=len(sides.not_archived),
         vanished_count=len(sides.vanished),
-        changed_share_percent=round(share, 1),
+        changed_share_percent=round(sides.changed_share_percent, 1),
         encrypted=tuple(encrypted[:MOST_NAMED]),
         ok=bool(same or changed) and not wrong and not sides.not_archived and not alarm,
         alarm=alarm,

@@ -1,0 +1,131 @@
+"""The play `backup` for real, in a throw-away copy of this machine (overlay and chroot) that systemd does not run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.integration.backup_peers import restic_program
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="it mounts an overlay, which needs root"),
+    pytest.mark.slow,
+]
+SETTINGS = {
+    "backup_datasets": [
+        {"name": "files", "class": "files", "source": "path:/srv/emr", "paths": ["/srv/emr"], "rpo_minutes": 1440}
+    ],
+    "backup_repositories": [
+        {"name": "nas", "location": "/srv/nas/sv-01", "medium": "nas-disk"},
+        {"name": "far", "location": "/srv/far/sv-01", "medium": "rented-disk", "offsite": True},
+    ],
+    "backup_passwords": {"far": "a canary password"},
+}
+
+
+class Copy:
+    """The root of this machine with a folder of changes over it; nothing of it reaches the machine itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.root = folder, folder / "root"
+        for name in ("upper", "work", "root"):
+            (folder / name).mkdir()
+        layers = f"lowerdir=/,upperdir={folder}/upper,workdir={folder}/work"
+        done = subprocess.run(
+            ["mount", "-t", "overlay", "overlay", "-o", layers, self.root], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"no overlay here: {done.stderr.decode()[:100]}")
+        for name in ("proc", "dev"):
+            subprocess.run(["mount", "--rbind", f"/{name}", self.root / name], check=True)
+            subprocess.run(["mount", "--make-rslave", self.root / name], check=True)
+        shutil.rmtree(self.root / "run" / "systemd", ignore_errors=True)
+        (self.root / "srv" / "emr").mkdir(parents=True)
+        (self.root / "srv" / "emr" / "hồ sơ").write_text("nội dung", encoding="utf-8")
+
+    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        """A program inside the copy."""
+        return subprocess.run(
+            ["chroot", str(self.root), *argv], capture_output=True, text=True, timeout=240, check=False
+        )
+
+    def play(self, *options: str, settings: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+        """One run of the play."""
+        values = SETTINGS | {"backup_restic_source": restic_program()} | (settings or {})
+        host = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
+        inventory = {"all": {"children": {"linux_servers": {"hosts": {"sv-01": host}}}, "vars": values}}
+        (self.root / "tmp" / "inventory.json").write_text(json.dumps(inventory), encoding="utf-8")
+        program = Path(sys.executable).parent / "ansible-playbook"
+        words = f"cd {ROOT}/playbooks && exec {program} -i /tmp/inventory.json {' '.join(options)} backup.yml"
+        return self.run("/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/root",
+                        "/bin/sh", "-c", words)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def copy() -> Iterator[Copy]:
+    folder = Path(tempfile.mkdtemp(prefix="emr-play-"))
+    try:
+        yield Copy(folder)
+    finally:
+        for name in ("dev", "proc", ""):
+            subprocess.run(["umount", "-l", folder / "root" / name], check=False, capture_output=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def changed(done: subprocess.CompletedProcess[str]) -> int:
+    found = re.search(r"changed=(\d+) .*failed=0", done.stdout)
+    assert found, done.stdout[-3000:] + done.stderr[-500:]
+    return int(found[1])
+
+
+def test_a_preview_changes_nothing_an_apply_does_and_a_second_one_finds_nothing_to_do(copy: Copy) -> None:
+    assert changed(copy.play("--check")) > 3
+    assert not (copy.root / "etc" / "emrctl" / "backup.json").exists()
+    done = copy.play()
+    assert changed(done) > 6
+    assert "a canary password" not in done.stdout
+    secrets = copy.root / "etc" / "emrctl" / "secrets"
+    assert secrets.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in secrets.iterdir()} == {0o600}
+    assert len((secrets / "restic-nas").read_text().strip()) > 30, "nobody gave one, so it was made"
+    assert (secrets / "restic-far").read_text() == "a canary password\n"
+    assert (copy.root / "srv" / "nas" / "sv-01" / "config").exists()
+    kept = (secrets / "restic-nas").read_text()
+    assert changed(copy.play()) == 0
+    assert (secrets / "restic-nas").read_text() == kept
+
+
+def test_the_job_that_was_installed_saves_checks_and_rehearses(copy: Copy) -> None:
+    if not (copy.root / "etc" / "emrctl" / "backup.json").exists():
+        copy.play()
+    lines = (copy.root / "etc" / "cron.d" / "emr-backup").read_text().splitlines()
+    verbs = [line.split(" emr-backup ")[-1].split()[-1] for line in lines if " root " in line]
+    assert verbs == ["run", "check", "drill", "refusal"]
+    for verb in ("run", "check", "drill"):
+        done = copy.run("/usr/local/sbin/emr-backup", verb)
+        assert done.returncode == 0, done.stderr
+    record = json.loads((copy.root / "var/lib/emrctl/backup/dataset-files.json").read_text())
+    assert record["last_drill"]["ok"]
+    assert record["rpo_minutes"] == 1440
+    assert {s["repository"] for s in record["snapshots"]} == {"nas", "far"}
+
+
+def test_what_is_not_declared_whole_is_refused_before_anything_changes(copy: Copy) -> None:
+    for settings in (
+        {"backup_datasets": []},
+        {"backup_repositories": [{"name": "nas", "location": "rest:http://sv-01:secret@nas/", "medium": "nas-disk"}]},
+    ):
+        done = copy.play(settings=settings)
+        assert "Nothing was changed" in done.stdout
+        assert "failed=1" in done.stdout
