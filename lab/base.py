@@ -26,6 +26,15 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     ),
     "device": (*_COMMON, "openvswitch-switch"),
 }
+# Fetched into the tree and left in its apt cache: the hosts have no way out, and plays install from here in earnest.
+SHELF: dict[str, tuple[str, ...]] = {
+    "debian": (
+        *("libpam-pwquality", "auditd", "rsyslog", "fail2ban", "unattended-upgrades", "apparmor", "debsecan"),
+        *("python3-systemd", "dconf-cli", "clamav", "clamav-daemon", "clamav-freshclam", "cups", "cups-client"),
+        *("prometheus", "prometheus-alertmanager"),
+    ),
+    "device": (),
+}
 # Commands that finish a tree; $1 is its root. Accounts have no password: only their key opens them.
 _FINISH = (
     'rm -f "$1"/etc/ssh/ssh_host_*',
@@ -83,7 +92,7 @@ def need_tools() -> None:
 
 def tree(folder: Folder, name: str) -> Path:
     """Where the base tree ``name`` of this release and package list lies, built or not."""
-    recipe = json.dumps([release(), PACKAGES[name], _FINISH], sort_keys=True)
+    recipe = json.dumps([release(), PACKAGES[name], SHELF[name], _FINISH], sort_keys=True)
     return folder.path / "base" / f"{name}-{release()}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
@@ -111,7 +120,8 @@ def _mmdebstrap(folder: Folder, name: str, work: Path) -> None:
         # Whatever ends this program also ends the build, with everything it started.
         *("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
         *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES[name])}"),
-        *(f"--customize-hook={command}" for command in _FINISH),
+        *(f"--customize-hook={command}" for command in (*_shelve(name), *_FINISH)),
+        *(("--skip=cleanup/apt",) if SHELF[name] else ()),
         *(release(), str(work)),
     ]
     if sources.read_text(encoding="utf-8"):
@@ -121,6 +131,14 @@ def _mmdebstrap(folder: Folder, name: str, work: Path) -> None:
         code = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False).returncode
     if code != 0:
         raise LabError(f"mmdebstrap could not build the base tree {name} ({code}); its words are in {log}.")
+
+
+def _shelve(name: str) -> tuple[str, ...]:
+    """The command that fetches what lies on the shelf, with what it needs, by this machine's own apt."""
+    if not SHELF[name]:
+        return ()
+    fetch = "apt-get -y -qq --no-install-recommends --download-only install"
+    return (f'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" {fetch} {" ".join(SHELF[name])}',)
 
 
 def _sources() -> str:

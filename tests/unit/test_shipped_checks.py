@@ -73,8 +73,17 @@ def test_a_fact_of_another_family_is_not_asked_of_a_role_that_cannot_answer():
             assert check.role not in shell - {"servers"}, check.id
 
 
+def test_a_play_is_for_every_host_whose_check_names_it_as_the_remedy():
+    inventory = load_inventory([ROOT / "inventory" / "hosts.yaml"], ROOT)
+    for check in CHECKS:
+        if check.remedy and (group := PLAYS[check.remedy].hosts) != "all":
+            assert set(inventory.groups[check.role]) <= set(inventory.groups[group]), f"{check.id}: {check.remedy}"
+
+
 def test_the_play_mends_checks_that_exist():
     for play in PLAYS.values():
+        if play.id == "site":  # the others in order; a check names the one that mends it
+            continue
         assert [c.id for c in CHECKS if c.remedy == play.id], f"no check names {play.id} as its remedy"
 
 
