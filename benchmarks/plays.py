@@ -84,7 +84,14 @@ def theirs(plane: Plane, mode: str) -> float:
     home = plane.settings.home
     argv = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(home / "inventory" / "hosts.yaml")]
     argv += ["--limit", "controlplane-01", "--diff", *(["--check"] if mode == "preview" else [])]
-    env = os.environ | {"ANSIBLE_CONFIG": str(home / "playbooks" / "ansible.cfg"), "ANSIBLE_PIPELINING": "True"}
+    path = (
+        f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as ours has it
+    )
+    env = os.environ | {
+        "PATH": path,
+        "ANSIBLE_CONFIG": str(home / "playbooks" / "ansible.cfg"),
+        "ANSIBLE_PIPELINING": "True",
+    }
     begun = time.perf_counter()
     subprocess.run([*argv, str(home / "playbooks" / "measure.yml")], env=env, check=True, capture_output=True)
     return time.perf_counter() - begun
@@ -94,11 +101,12 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--mode", choices=("preview", "apply"), help="only this one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         plane = a_plane(Path(scratch))
         theirs(plane, "apply")  # both sides find warm caches and the files there
-        for mode in ("preview", "apply"):
+        for mode in [options.mode] if options.mode else ["preview", "apply"]:
             mine, peer = [], []
             for _ in range(options.repeat):
                 peer.append(theirs(plane, mode))
