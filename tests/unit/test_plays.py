@@ -55,7 +55,7 @@ def an_entry(**changes: Any) -> dict[str, Any]:
 
 def test_the_shipped_list_of_plays_holds_together() -> None:
     plays = load_plays(yaml.safe_load((PLAYBOOKS / "plays.yaml").read_text()), PLAYBOOKS)
-    assert list(plays) == ["time-ssh"]
+    assert list(plays) == ["time-ssh", "backup", "backup-storage"]
     assert plays["time-ssh"].playbook.is_file()
     assert plays["time-ssh"].hosts == "linux_hosts"
     assert not plays["time-ssh"].disruptive
@@ -129,7 +129,7 @@ def test_every_task_is_tagged_with_criteria_that_exist(path: Path) -> None:
 
 
 def test_modules_are_named_in_full() -> None:
-    words = "name when tags register block rescue notify loop vars become changed_when failed_when check_mode".split()
+    words = "name when tags register block rescue notify loop vars become changed_when failed_when check_mode no_log loop_control".split()
     for path in (PLAYBOOKS / "roles").glob("*/*/*.yml"):
         if path.parent.name in {"tasks", "handlers"}:
             for task in tasks_of(yaml.safe_load(path.read_text())):
