@@ -22,6 +22,7 @@ from controlplane.collect.facts import (
     linux_system,
     record_accounts,
     record_assets,
+    record_backup,
     record_network,
     record_software,
     service_clinical,
@@ -77,6 +78,7 @@ RECORD_FACTS: tuple[Fact, ...] = (
     *record_software.FACTS,
     *record_accounts.FACTS,
     *record_network.FACTS,
+    *record_backup.FACTS,
 )
 """What the control plane derives itself from the inventory, the registers and the answers that stand."""
 

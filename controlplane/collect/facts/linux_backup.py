@@ -103,6 +103,7 @@ def read_state(text: str) -> dict[str, Any]:
         **_known(repositories, _repository_figures(seconds, repositories)),
         **_known(datasets, _dataset_figures(datasets, held, media)),
         **_known(datasets, _drill_figures(seconds, datasets)),
+        **_known(datasets, _rpo_figures(seconds, datasets)),
     }
 
 
@@ -122,6 +123,28 @@ def _dataset_figures(
         "far_copies": min((_far(found) for found in held.values()), default=None),
         "unversioned": _count(not _versions(dataset) for dataset in datasets),
     }
+
+
+def _rpo_figures(now: int, datasets: list[Document]) -> dict[str, Any]:
+    """Which data sets would lose more than they may, were they lost now. Where none is declared there is no figure."""
+    spans = {_name(dataset): _span(dataset) for dataset in datasets}
+    newest = {
+        _name(dataset): max((at for s in _snapshots(dataset) if (at := _at(s, "at")) is not None), default=None)
+        for dataset in datasets
+    }
+    missed = sorted(name for name, span in spans.items() if span and not _within(now, newest[name], span * 60))
+    undeclared = _count(span is None for span in spans.values())
+    return {
+        "names": sorted(spans),
+        "without_rpo": undeclared,
+        "rpo_missed": missed,
+        "rpo_missed_count": len(missed) if undeclared < len(spans) else None,
+    }
+
+
+def _span(dataset: Document) -> int | None:
+    minutes = dataset.get("rpo_minutes")
+    return minutes if isinstance(minutes, int) and not isinstance(minutes, bool) and minutes > 0 else None
 
 
 def _far(repositories: list[Document]) -> int:
