@@ -256,9 +256,9 @@ def test_a_source_is_the_hospitals_own_by_address_or_name():
 
     assert central("192.168.10.5")
     assert central("mirror.benhvien.lan")
-    assert central("deb.debian.org", "192.168.10.5")
-    assert not central("192.168.10.5\ndeb.debian.org")
-    assert not central("deb.debian.org", "proxy.example.org")
+    assert central("packages.example.org", "192.168.10.5")
+    assert not central("192.168.10.5\npackages.example.org")
+    assert not central("packages.example.org", "proxy.example.org")
     assert not central("")
 
 
