@@ -191,6 +191,7 @@ def read_cached(path: Path, cache: Path) -> Any:
         text = json.dumps(document, ensure_ascii=False)
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = kept.with_suffix(f".{os.getpid()}")
+        fresh.touch(mode=0o600)
         fresh.write_text(text, encoding="utf-8")
         fresh.replace(kept)
     return document
