@@ -31,7 +31,7 @@ SHELF: dict[str, tuple[str, ...]] = {
     "debian": (
         *("libpam-pwquality", "auditd", "rsyslog", "fail2ban", "unattended-upgrades", "apparmor", "debsecan"),
         *("python3-systemd", "dconf-cli", "clamav", "clamav-daemon", "clamav-freshclam", "cups", "cups-client"),
-        *("prometheus", "prometheus-alertmanager"),
+        *("prometheus", "prometheus-alertmanager", "curl"),
     ),
     "device": (),
 }

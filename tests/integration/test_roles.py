@@ -5,7 +5,6 @@ One host is run by systemd (sv-01), one is not (pc-01). The packages come from t
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import sqlite3
@@ -42,8 +41,8 @@ sys.stdin.read()
 """
 
 _STATE = (
-    "find /etc /usr/share/pam-configs /run/emrctl -xdev ! -type d -exec sha256sum {} + 2>/dev/null | sort;"
-    "find /etc -xdev -printf '%m %p\\n' | sort; dpkg-query -W; sysctl -a 2>/dev/null | grep ^net.ipv4.conf.all"
+    "find /etc /usr/share/pam-configs /run/emrctl -xdev -type f -exec sha256sum {} + 2>/dev/null | sort;"
+    "find /etc -xdev -printf '%m %p %l\\n' | sort; dpkg-query -W; sysctl -a 2>/dev/null | grep ^net.ipv4.conf.all"
 )
 
 NOT_IN_A_CONTAINER = {
@@ -137,7 +136,7 @@ def applied(hospital: Hospital) -> Any:
     return hospital.run("apply", "site", *HOSTS)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_after_the_plays_every_check_that_names_one_is_met(hospital: Hospital, applied: Any) -> None:
     assert applied["run"]["state"] == "successful", applied["run"]["detail"]
     checks = [c for c in hospital.emrctl("checks", "--json") if c["remedy"]]
@@ -160,7 +159,7 @@ def test_after_the_plays_every_check_that_names_one_is_met(hospital: Hospital, a
     assert not stale, f"met after all: {stale}"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_second_apply_changes_nothing(hospital: Hospital, applied: Any) -> None:
     again = hospital.run("apply", "site", *HOSTS)
     assert again["run"]["state"] == "successful", again["run"]["detail"]
@@ -179,18 +178,19 @@ def test_no_key_of_snmp_stands_in_what_is_kept_of_the_run(hospital: Hospital, ap
     assert not [key for key in keys if key in said]
 
 
-def test_login_rules_that_were_edited_by_hand_are_left_as_they_are(hospital: Hospital) -> None:
-    by_hand = "sed -i 's/pam_unix.so nullok/pam_unix.so/' /etc/pam.d/common-auth"
-    hospital.lab.inside("pc-02", ["sh", "-c", by_hand], check=True)
+def test_login_rules_that_were_built_by_hand_are_left_as_they_are(hospital: Hospital) -> None:
+    """Without the marks of Debian's tool the files are somebody's own work; the play says so and takes nothing over."""
+    alone = yaml.safe_load((hospital.home / "playbooks" / "hardening.yml").read_text(encoding="utf-8"))
+    alone[0]["roles"] = [{"role": "accounts_policy"}]
+    (hospital.home / "playbooks" / "hardening.yml").write_text(yaml.safe_dump(alone), encoding="utf-8")
+    # So that nothing but the play touches these files: the package that brings a rule of its own comes first.
+    install = "apt-get install -y -q --no-install-recommends libpam-pwquality && sed -i '/^# /d' /etc/pam.d/common-auth"
+    hospital.lab.inside("pc-02", ["sh", "-c", install], check=True)
     read = ["sh", "-c", "cat /etc/pam.d/common-*"]
     before = hospital.lab.inside("pc-02", read).stdout
     done = hospital.run("apply", "hardening", "pc-02", code=1)
     assert done["run"]["state"] == "failed"
     assert "settle it by hand" in done["run"]["detail"]
-    after = hospital.lab.inside("pc-02", read).stdout
-    assert [line for line in after.splitlines() if "pwquality" not in line] == [
-        line for line in before.splitlines() if "pwquality" not in line
-    ]
+    assert hospital.lab.inside("pc-02", read).stdout == before
     assert hospital.lab.ssh("10.77.0.12", "sudo -n true", key="play").returncode == 0
-    with contextlib.suppress(FileNotFoundError):
-        assert hospital.lab.inside("pc-02", ["ls", "/run/emrctl"]).stdout == "", "the guard is gone"
+    assert hospital.lab.inside("pc-02", ["ls", "/run/emrctl"]).stdout == "", "the guard is gone"
