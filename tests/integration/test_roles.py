@@ -59,6 +59,8 @@ NOT_IN_A_CONTAINER = {
     "malware.signatures-fresh": "as above",
     "updates.from-hospital": "the lab names no package server of the hospital",
 }
+SITE = frozenset("time-ssh hardening antivirus workstations monitoring".split())
+"""The plays that `site` carries out; backups are tried in their own tests."""
 NOT_WITHOUT_SYSTEMD = {
     "intrusion.guarded": "fail2ban reads the journal, and the lab's PCs have none",
     "malware.updates-itself": "nothing starts freshclam there",
@@ -139,7 +141,7 @@ def applied(hospital: Hospital) -> Any:
 @pytest.mark.timeout(1500)
 def test_after_the_plays_every_check_that_names_one_is_met(hospital: Hospital, applied: Any) -> None:
     assert applied["run"]["state"] == "successful", applied["run"]["detail"]
-    checks = [c for c in hospital.emrctl("checks", "--json") if c["remedy"]]
+    checks = [c for c in hospital.emrctl("checks", "--json") if c["remedy"] in SITE]
     assert len(checks) > 60
     groups = load_inventory(
         [ROOT / "inventory" / "hosts.yaml", hospital.lab.inventory, hospital.folder / "overlay.yaml"], hospital.folder
