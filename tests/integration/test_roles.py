@@ -21,7 +21,7 @@ from controlplane.collect.inventory import load_inventory
 from controlplane.store.vault import Vault
 from tests.integration.conftest import LAB, ROOT, Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.soak]
 
 HOSTS = ("sv-01", "pc-01")
 GATEWAY = "10.77.0.1"
