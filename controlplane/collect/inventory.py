@@ -22,29 +22,12 @@ import yaml
 
 from controlplane.collect.yaml_file import NULL, InventoryError, YamlFile, line_of, nearest
 from controlplane.domain.chain import canonical, digest
-from controlplane.domain.model import Asset, Value, Words
+from controlplane.domain.model import DEVICES, SITE, Asset, Value, Words
 
-KINDS = (
-    "server",
-    "controlplane",
-    "virtual_machine",
-    "workstation",
-    "mobile",
-    "printer",
-    "modality",
-    "switch",
-    "access_point",
-    "firewall",
-    "ups",
-    "nas",
-    "external_storage",
-    "service",
-    "site",
-)
+KINDS = (*DEVICES, "controlplane", "service", SITE)
 STATES = ("in_use", "spare", "broken", "retired")
 TRANSPORTS = ("local", "ssh", "snmp", "service")
 ZONES = ("server", "database", "internal", "wireless", "dmz", "perimeter", "management")
-SITE = "site"
 INTERNET = "internet"
 LAST_GOOD = "inventory-last-good.json"
 

@@ -14,11 +14,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from controlplane.collect.gather import Clock, observe
-from controlplane.collect.inventory import SITE
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.chain import canonical, plain
 from controlplane.domain.judge import Seen, State
-from controlplane.domain.model import Asset, Fact, Look, Observation, Outcome, Reply, Value
+from controlplane.domain.model import SITE, Asset, Fact, Look, Observation, Outcome, Reply, Value
 
 FAMILY = "record"
 COLLECTOR = "record/1"

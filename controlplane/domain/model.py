@@ -71,6 +71,22 @@ class Reason:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
+DEVICES = (
+    "server",
+    "virtual_machine",
+    "workstation",
+    "mobile",
+    "printer",
+    "modality",
+    "switch",
+    "access_point",
+    "firewall",
+    "ups",
+    "nas",
+    "external_storage",
+)
+"""The kinds of asset that a hospital's inventory must hold, or say that it has none of."""
+
 SITE = "site"
 """The asset that stands for the hospital itself: what people declare and what is derived for the whole house."""
 

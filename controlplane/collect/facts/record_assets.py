@@ -23,23 +23,7 @@ from controlplane.collect.facts.record_text import (
     texts,
     whole,
 )
-from controlplane.domain.model import Fact
-
-CLASSES = (
-    "server",
-    "virtual_machine",
-    "workstation",
-    "mobile",
-    "printer",
-    "modality",
-    "switch",
-    "access_point",
-    "firewall",
-    "ups",
-    "nas",
-    "external_storage",
-)
-"""The classes that an inventory must hold, or say that the hospital has none of."""
+from controlplane.domain.model import DEVICES, Fact
 
 ABSENT_DAYS = 365
 SEEN_HOURS = 30 * 24
@@ -112,10 +96,10 @@ def read_coverage(raw: str) -> dict[str, Any]:
         if on is not None and timedelta(0) <= today - on <= timedelta(days=ABSENT_DAYS):
             absent.add(text(row.get("class")))
     return {
-        "classes": {kind: counts[kind] for kind in CLASSES},
+        "classes": {kind: counts[kind] for kind in DEVICES},
         "external": sum(asset.fields.get("external") == "true" for asset in _hardware(document)),
         "absent": sorted(absent),
-        **named("unstated", (kind for kind in CLASSES if not counts[kind] and kind not in absent)),
+        **named("unstated", (kind for kind in DEVICES if not counts[kind] and kind not in absent)),
     }
 
 
