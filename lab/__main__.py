@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 from lab import base, handover, hosts, network, provision
 from lab.folder import Folder, LabError, say
 from lab.hosts import Running
-from lab.plan import HOSTS, SWITCHBOARD, Host, host
+from lab.plan import HOSTS, NAME, SWITCHBOARD, Host, host
 
 _READY_SECONDS = 60.0
 _NAMES = [one.name for one in HOSTS]
@@ -158,12 +159,12 @@ def change(folder: Folder, verb: str, one: Host) -> None:
 
 
 def refuse_other_folder(folder: Folder) -> None:
-    """Raise when the lab that is up on this machine belongs to another folder: there can only be one."""
+    """Raise when the lab that is up under this name belongs to another folder."""
     owner = network.owner()
     if owner and owner != str(folder.path):
         raise LabError(
-            f"The lab of another folder is up on this machine; take it down with "
-            f"EMRCTL_LAB_DIR={owner} script/lab down."
+            f"The lab of another folder is up on this machine under the name {NAME}; take it down with "
+            f"EMRCTL_LAB_DIR={owner} script/lab down, or give this one a name of its own (EMRCTL_LAB_NAME)."
         )
 
 
@@ -224,6 +225,8 @@ def work(args: argparse.Namespace) -> int:
         raise LabError(
             "The lab needs root: it makes namespaces, mounts and network cards. Run it as root or with sudo."
         )
+    if not re.fullmatch(r"[a-z][a-z0-9]{0,7}", NAME):
+        raise LabError(f"EMRCTL_LAB_NAME is {NAME!r}; it must be one to eight small letters and digits.")
     folder = Folder.chosen()
     if args.verb in ("exec", "in") and not args.command:
         raise LabError(f"script/lab {args.verb} needs a program to run.")

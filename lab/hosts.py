@@ -16,7 +16,7 @@ from typing import Any
 
 from lab import base, network, processes, provision
 from lab.folder import Folder, LabError
-from lab.plan import DROPPED_RIGHTS, HOSTS, SWITCHBOARD, Host
+from lab.plan import DROPPED_RIGHTS, HOSTS, NAME, SWITCHBOARD, Host
 from lab.processes import Process
 
 _HERE = Path(__file__).resolve().parent
@@ -121,8 +121,8 @@ def survivors(one: Host) -> list[Process]:
 def cgroups(name: str) -> list[Path]:
     """The cgroup folders a systemd host lives in: one where version 2 stands alone, two where it is mixed."""
     if (_CGROUPS / "cgroup.controllers").exists():
-        return [_CGROUPS / "emr-lab" / name]
-    return [_CGROUPS / part / "emr-lab" / name for part in ("systemd", "unified") if (_CGROUPS / part).is_dir()]
+        return [_CGROUPS / f"emr-{NAME}" / name]
+    return [_CGROUPS / part / f"emr-{NAME}" / name for part in ("systemd", "unified") if (_CGROUPS / part).is_dir()]
 
 
 def remove_cgroups(name: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
-SWITCHBOARD = "lab-sw"  # the namespace that holds the bridge; programs reach the hosts from inside it
+# Several labs can stand on one machine side by side, each with a name and a folder of its own.
+NAME = os.environ.get("EMRCTL_LAB_NAME") or "lab"
+SWITCHBOARD = f"{NAME}-sw"  # the namespace that holds the bridge; programs reach the hosts from inside it
 BRIDGE = "br0"
 NETWORK = "10.77.0"
 GATEWAY = f"{NETWORK}.1"
@@ -41,7 +44,7 @@ class Host:
     @property
     def namespace(self) -> str:
         """The name of its network namespace under /run/netns."""
-        return f"lab-{self.name}"
+        return f"{NAME}-{self.name}"
 
     @property
     def mac(self) -> str:

@@ -307,7 +307,7 @@ def test_down_leaves_nothing_and_up_comes_back_in_time(lab: Lab) -> None:
     assert lab.inside("pc-01", ["cat", "/root/kept"]).returncode != 0
 
 
-def test_only_one_lab_at_a_time_and_the_other_folder_is_named(lab: Lab, tmp_path: Path) -> None:
+def test_a_name_belongs_to_one_folder_and_the_other_folder_is_named(lab: Lab, tmp_path: Path) -> None:
     other = lab.run_lab("up", env={**os.environ, "EMRCTL_LAB_DIR": str(tmp_path)})
     assert other.returncode == 1
     assert str(lab.dir) in other.stderr

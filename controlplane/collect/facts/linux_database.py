@@ -105,7 +105,7 @@ def _matrices(text: str) -> dict[str, tuple[int | None, set[str]]]:
             name = line[3:].strip()
             found[name] = (None, set())
         elif line.startswith(("# approved_at ", "# exported_at ")) and name:
-            found[name] = (whole(line.split()[2]), found[name][1])
+            found[name] = (whole("".join(line.split()[2:3])), found[name][1])
         elif line.strip() and not line.startswith("#"):
             cells = line.split("\t")
             if not name or len(cells) != 3:
