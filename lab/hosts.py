@@ -72,7 +72,7 @@ def start(folder: Folder, one: Host, rights: provision.ReaderRights, note: str =
         groups = cgroups(one.name)
         for group in groups:
             group.mkdir(parents=True, exist_ok=True)
-        argv = ["unshare", "--mount", *shell, *map(str, groups)]
+        argv = ["unshare", "--mount", *shell, str(network.NETNS / one.namespace), *map(str, groups)]
     else:
         spaces = ["--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
         argv = ["nsenter", f"--net={network.NETNS / one.namespace}", "unshare", *spaces, *shell, DROPPED_RIGHTS]
