@@ -32,6 +32,7 @@ SHELF: dict[str, tuple[str, ...]] = {
         *("libpam-pwquality", "auditd", "rsyslog", "fail2ban", "unattended-upgrades", "apparmor", "debsecan"),
         *("python3-systemd", "dconf-cli", "clamav", "clamav-daemon", "clamav-freshclam", "cups", "cups-client"),
         *("prometheus", "prometheus-alertmanager", "curl"),
+        *("mdadm", "lvm2", "smartmontools", "btrfs-progs", "acl", "rsync", "rclone", "nginx", "postgresql", "python3-venv"),
     ),
     "device": (),
 }
