@@ -11,6 +11,8 @@ mount -t overlay "lab-$name" -o "lowerdir=$lower,upperdir=$dir/upper,workdir=$di
 : >"$dir/netns"
 mount --bind "$netns" "$dir/netns"
 mount -t tmpfs -o mode=755,size=4m,nosuid,nodev tmpfs /run
+# The settings of its own network are its own, as in the other hosts.
+export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
 exec systemd-nspawn --quiet --directory="$dir/root" --machine="$name" --register=no --keep-unit \
     --network-namespace-path="$dir/netns" --resolv-conf=off --timezone=off --link-journal=no \
     --capability=CAP_NET_ADMIN --console=passive --boot
