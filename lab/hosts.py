@@ -71,7 +71,6 @@ def start(folder: Folder, one: Host, rights: provision.ReaderRights, note: str =
     shell = ["sh", str(_HERE / "boot" / ("nspawn.sh" if systemd else "namespace.sh"))]
     shell += [one.name, str(tree), str(folder.host_dir(one.name))]
     if systemd:
-        shell.append(str(network.NETNS / one.namespace))
         groups = cgroups(one.name)
         for group in groups:
             group.mkdir(parents=True, exist_ok=True)
