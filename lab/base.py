@@ -40,6 +40,8 @@ SHELF: dict[str, tuple[str, ...]] = {
             "acl",
             "rsync",
             "rclone",
+            "restic",
+            "fuse",
             "nginx",
             "postgresql",
             "python3-venv",
