@@ -1,6 +1,6 @@
 """A play over several hosts, one of which is switched off half-way: the others finish, and a resume completes it.
 
-The short way takes one play on the lab's workstations; the long one (soak) the whole site on the server and two workstations.
+The short way takes one play on two workstations; the long one (soak) the whole site, on the server as well.
 """
 
 from __future__ import annotations
