@@ -164,6 +164,8 @@ def change(folder: Folder, verb: str, one: Host) -> None:
         hosts.stop(folder, [one])
         hosts.unplug([one])
     elif verb == "start" and not running:
+        make_host_keys(folder, [one])
+        handover.write_known_hosts(folder)
         switch_on(folder, [one], provision.reader_rights())
     elif verb == "cut":
         network.cut(one)

@@ -74,6 +74,9 @@ class Bench:
             "IdentitiesOnly": "yes",
             "IdentityAgent": "none",
             "BatchMode": "yes",
+            # A host that is switched off half-way says nothing: after half a minute of silence it is unreachable.
+            "ServerAliveInterval": "10",
+            "ServerAliveCountMax": "3",
         }
         words = ["-F", "/dev/null"]
         for name, value in options.items():
