@@ -16,7 +16,7 @@ import yaml
 from controlplane.collect import gather as gathering
 from controlplane.collect.campaign import load_campaign
 from controlplane.collect.facts import FACTS
-from controlplane.collect.inventory import Inventory, InventoryKeeper
+from controlplane.collect.inventory import Inventory, InventoryKeeper, intended_network
 from controlplane.collect.local import LocalTransport
 from controlplane.collect.record import Holdings
 from controlplane.collect.registers import Registers, load_registers
@@ -121,6 +121,10 @@ class Rules:
     def inventory(self) -> tuple[Inventory, InventoryError | None]:
         """The inventory in force; with an error when the files have one and the last good one stands in."""
         return self._keeper.current()
+
+    def network(self) -> dict[str, Any]:
+        """The intended network of the inventory in force, as every play is given it (``emr_network``)."""
+        return intended_network(self.inventory()[0].vlans)
 
     def registers(self, inventory: Inventory) -> Registers:
         """The hospital's own lists; a broken one is an ``InventoryError`` in its place."""

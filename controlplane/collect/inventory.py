@@ -801,6 +801,13 @@ def _told(plan: VlanPlan) -> Value:
     }
 
 
+def intended_network(plan: VlanPlan) -> dict[str, Any]:
+    """The VLAN file as plain values in the file's own form, for the plays: only what was vetted."""
+    told = _told(plan)
+    allow = [{"from": row.pop("source"), "to": row.pop("target"), **row} for row in told["allow"]]
+    return {"vlans": told["vlans"], "matrix": {"default": "deny", "allow": allow}}
+
+
 def _assemble(content: Value, files: tuple[Path, ...]) -> Inventory:
     """The same content always gives the same inventory, whether it was just read or kept from before."""
     assets = {name: _asset(name, entry["groups"], entry["vars"]) for name, entry in content["hosts"].items()}
