@@ -27,6 +27,7 @@ from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.catalog import CatalogError, catalog_body, catalog_from, make_catalog
 from controlplane.domain.chain import canonical, digest, plain
 from controlplane.domain.duties import Duties, make_duties
+from controlplane.domain.isolation import places_of, probe_plans
 from controlplane.domain.leveling import Questionnaire, make_questionnaire
 from controlplane.domain.model import Asset, Catalog, Words
 from controlplane.domain.overview import Campaign, RoundView
@@ -123,8 +124,11 @@ class Rules:
         return self._keeper.current()
 
     def network(self) -> dict[str, Any]:
-        """The intended network of the inventory in force, as every play is given it (``emr_network``)."""
-        return intended_network(self.inventory()[0].vlans)
+        """The intended network of the inventory in force and the plans of its probes: every play's ``emr_network``."""
+        inventory, _ = self.inventory()
+        told = intended_network(inventory.vlans)
+        places = places_of(inventory.assets.values(), told["vlans"])
+        return told | {"probes": probe_plans(places, told["matrix"]["allow"])}
 
     def registers(self, inventory: Inventory) -> Registers:
         """The hospital's own lists; a broken one is an ``InventoryError`` in its place."""
