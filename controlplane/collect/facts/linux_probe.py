@@ -126,28 +126,31 @@ def read_attempts(raw: str) -> dict[str, Any]:
         raise ValueError("not the whole answer of a probe")
     _, digest, place, own, card = rows[0]
     found: dict[str, list[str]] = {word: [] for word in _WORDS}
-    listening, ways = [], {}
+    own_services, ways = {}, {}
     for row in rows[1:-1]:
         if row[0] == "way" and len(row) == 5 and row[4] in ("reached", "silent"):
             ways[_address(row[1])] = row[2] == card and row[4] == "reached"
         elif row[0] == "try" and len(row) == 4 and row[3] in _WORDS and _SERVICE.fullmatch(row[2]):
             address, service, word = _address(row[1]), row[2], row[3]
-            if address != own:
-                proven = word in ("open", "refused") or ways.get(address, False)
-                found[word if proven else "unsent"].append(f"{address} {service}")
-            elif word == "open":
-                listening.append(service)
+            if address == own:
+                own_services[service] = word == "open"
+                continue
+            proven = word in ("open", "refused") or ways.get(address, False)
+            found[word if proven else "unsent"].append(f"{address} {service}")
         else:
             raise ValueError(f"not a line of a probe: {' '.join(row)[:60]!r}")
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise ValueError("the plan has no digest")
+    deaf = sorted(service for service, heard in own_services.items() if not heard)
     return {
         "plan": digest,
         "from": place,
         "address": _address(own),
         "up": bool(ways) and any(ways.values()),
         "tried": sum(len(found[word]) for word in ("open", "refused", "silent")),
-        "listening": sorted(set(listening)),
+        "listening": sorted(own_services.keys() - deaf),
+        "deaf_count": len(deaf) if own_services else None,
+        "deaf": deaf,
         **{word: sorted(set(rows)) for word, rows in found.items()},
     }
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from controlplane.collect.facts.record_text import Document, mapping, moment, named, objects, text, texts
+from controlplane.collect.facts.record_text import Document, mapping, moment, named, objects, text, texts, whole
 from controlplane.domain.isolation import Path, Trial, isolation, places_needed, places_of
 from controlplane.domain.model import Fact
 
@@ -20,14 +20,8 @@ def read_isolation(raw: str) -> dict[str, Any]:
     While anything is untried, that nothing forbidden was open is no figure; one open path is a figure all the same.
     """
     document = Document(raw)
-    plan, assets = mapping(document.whole_part("vlans")), document.assets()
-    vlans, allow = objects(plan.get("vlans")), objects(plan.get("allow"))
-    for row in allow:
-        text(row.get("source")), text(row.get("target")), texts(row.get("services"))
-    for vlan in vlans:
-        text(vlan.get("name"))
-        if "id" not in vlan:
-            raise ValueError("a VLAN without an id")
+    assets = document.assets()
+    vlans, allow = _plan(document)
     places = places_of(assets, vlans)
     seen = isolation(places_needed(assets, vlans), places, allow, _trials(document))
     allowed = {(r["source"], r["target"], service) for r in allow for service in r["services"]} & set(seen.paths)
@@ -56,6 +50,17 @@ def read_isolation(raw: str) -> dict[str, Any]:
         **found,
         "cells": seen.cells(),
     }
+
+
+def _plan(document: Document) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """The VLANs and the passages of the matrix."""
+    plan = mapping(document.whole_part("vlans"))
+    vlans, allow = objects(plan.get("vlans")), objects(plan.get("allow"))
+    for row in allow:
+        text(row.get("source")), text(row.get("target")), texts(row.get("services"))
+    for vlan in vlans:
+        whole(vlan.get("id")), text(vlan.get("name"))
+    return vlans, allow
 
 
 def _trials(document: Document) -> list[Trial]:
