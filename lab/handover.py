@@ -64,7 +64,7 @@ def write_inventories(folder: Folder, whole: bool) -> None:
     if not whole:
         return
     probes = "".join(_entry(folder, one, "        ") for one in HOSTS if one.kind == "probe")
-    group = f"  children:\n    probes:\n      vars: {{emr_kind: server}}\n      hosts:\n{probes}"
+    group = f"  children:\n    probes:\n      vars: {{emr_kind: probe}}\n      hosts:\n{probes}"
     write_whole(folder.hospital, head + "  hosts:\n" + "".join(_entry(folder, one) for one in known) + group)
     write_whole(folder.vlans, policy.overlay(policy.document()))
 
@@ -89,5 +89,7 @@ def _entry(folder: Folder, one: Host, indent: str = "    ") -> str:
         values["emr_vlan_address"] = one.data_address
     if one.vlan not in (0, OUTSIDE):
         values["emr_vlan"] = one.vlan
+    if one.vlan == OUTSIDE:
+        values["emr_outside"] = True
     lines = "".join(f"{indent}  {key}: {json.dumps(value)}\n" for key, value in values.items())
     return f"{indent}{one.name}:\n{lines}"
