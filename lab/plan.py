@@ -107,6 +107,7 @@ _FIRST_LEG, _FIRST_PROBE = 11, 31  # on the core switch
 
 _LINUX = ("ssh", "snmpd", "chrony", "cron", "prometheus-node-exporter")
 _DEVICE = ("ssh", "snmpd")
+_PROBE = ("ssh", "emrctl-probe")
 _BOTH = ("ssh", "snmp")
 
 
@@ -142,7 +143,7 @@ def _probe(at: int, vlan: int) -> Host:
         201 + at,
         "probe",
         "debian",
-        ("ssh",),
+        _PROBE,
         ("ssh",),
         vlan=vlan,
         switch=CORE,
@@ -166,7 +167,7 @@ HOSTS: tuple[Host, ...] = (
     *(_pc(number) for number in range(4, 36)),
     *(_printer(number) for number in range(2, 31)),
     *(_probe(at, vlan) for at, vlan in enumerate(VLANS)),
-    Host("probe-internet", 201 + len(VLANS), "probe", "debian", ("ssh",), ("ssh",), vlan=OUTSIDE),
+    Host("probe-internet", 201 + len(VLANS), "probe", "debian", _PROBE, ("ssh",), vlan=OUTSIDE),
 )
 SMALL: tuple[Host, ...] = tuple(one for one in HOSTS if one.small)
 SWITCHES = tuple(one for one in HOSTS if one.kind == "switch")

@@ -16,7 +16,7 @@ from controlplane.bootstrap.rules import public
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.chain import Link, canonical, plain, stamp
 from controlplane.domain.compare import Run
-from controlplane.domain.model import Asset, Look, Words
+from controlplane.domain.model import SITE, Asset, Look, Words
 from controlplane.domain.overview import RoundView
 from controlplane.plays import (
     LOOK,
@@ -252,7 +252,7 @@ class Acting(Approving):
         """Look, preview, apply, look again; what was not come to stays empty."""
         found: dict[str, Any] = {"run": {}, "difference": None, "rounds": [], "findings": {}, "after_error": None}
         watch.step("round_before")
-        before = self._look_at(pin.hosts, watch)
+        before = self._look_at(self._measured_on(order, pin), watch)
         found["findings"] = {"before": self.archive.sealed_names(before.id)["findings"]}
         watch.step("preview")
         rehearsal = self._play("preview", id_, order, pin, watch)
@@ -266,17 +266,25 @@ class Acting(Approving):
         found |= {"run": self._kept_run(run), "state": run.state, "applied_at": stamp(run.ended_at)}
         if run.state == "successful":
             watch.step("round_after")
-            found |= self._measured(id_, pin, before, run, watch)
+            found |= self._measured(id_, self._measured_on(order, pin), before, run, watch)
         return found
 
-    def _measured(self, id_: str, pin: Pin, before: RoundView, run: PlayRun, watch: Watch) -> dict[str, Any]:
+    def _measured_on(self, order: Order, pin: Pin) -> list[str]:
+        """The hosts of the run, and those that show what it did elsewhere."""
+        inventory, _ = self.inventory()
+        return sorted({*pin.hosts, *inventory.groups.get(order.play.witnesses, ())})
+
+    def _measured(
+        self, id_: str, looked_at: Sequence[str], before: RoundView, run: PlayRun, watch: Watch
+    ) -> dict[str, Any]:
         """The round after an apply and what moved; the change stands even when nobody could look."""
         try:
-            after = self._look_at(pin.hosts, watch)
+            after = self._look_at(looked_at, watch)
         except (BusyError, InventoryError, OSError) as error:
             log.warning("no round after the apply of run %s: %s", id_, error)
             return {"after_error": plain(getattr(error, "words", None) or Words(str(error), str(error)))}
-        mine = Run(id_, frozenset(pin.hosts), run.started_at, run.ended_at)
+        shown = {SITE} if set(looked_at) - set(run.outcomes) else set()  # what follows from the witnesses' answers
+        mine = Run(id_, frozenset({*looked_at, *shown}), run.started_at, run.ended_at)
         digests = {k: self.archive.sealed_names(r.id)["findings"] for k, r in (("before", before), ("after", after))}
         difference = plain(self.difference(before.id, after.id, [mine]))
         return {"difference": difference, "rounds": [before.id, after.id], "findings": digests}

@@ -39,6 +39,7 @@ from controlplane.collect.facts import (
 from controlplane.domain.model import Fact
 
 SHELL_FACTS: tuple[Fact, ...] = (
+    *linux_probe.FACTS,  # first, so that the probes of a round try at the same time
     *linux_system.FACTS,
     *linux_storage.FACTS,
     *linux_network.FACTS,
@@ -56,7 +57,6 @@ SHELL_FACTS: tuple[Fact, ...] = (
     *linux_firewall.FACTS,
     *linux_security_net.FACTS,
     *linux_monitoring.FACTS,
-    *linux_probe.FACTS,
 )
 """The whole script of every look at a Linux host is made of these, in this order."""
 

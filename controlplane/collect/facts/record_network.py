@@ -162,9 +162,11 @@ def read_databases(raw: str) -> dict[str, Any]:
     for row in objects(register.get("databases")):
         instance = f"{text(row.get('host'))} {text(row.get('port')).rpartition('/')[2]}"
         classes.setdefault(instance, set()).add(text(row.get("class")))
+    probes = {asset.name for asset in document.assets() if asset.kind == "probe"}  # they listen where a database would
     open_ = {
         f"{answer.asset} {whole(port)}"
         for answer in document.answers("net.listening")
+        if answer.asset not in probes
         for port in listing(mapping(answer.value).get("databases"))
     }
     servers = {a.name for a in document.assets() if a.in_use and a.kind in ("server", "virtual_machine")}
