@@ -164,7 +164,7 @@ class Acting(Approving):
     def carry_out(self, order: Order, watch: Watch) -> dict[str, Any]:
         """Check what may be checked before, take the locks, and carry an order out between two links of the chain."""
         names = [asset.name for asset in order.targets]
-        pin = pin_of(order.play, self.settings.inventory_files, names, order.targets)
+        pin = pin_of(order.play, self.settings.inventory_files, names, order.targets, self.network())
         if order.expected is not None and (other := order.expected.difference(pin)):
             raise PlayError(
                 f"Không chạy tiếp, chưa máy nào bị thay đổi thêm: {other.vi}. Hãy xem trước lại.",
@@ -306,6 +306,7 @@ class Acting(Approving):
             on_event=watch.event,
             cancelled=watch.stop,
             expected=pin,
+            network=self.network(),
         )
 
     def _refuse_other_changes(self, preview_id: str, rehearsal: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from controlplane.collect.inventory import (
     Inventory,
     InventoryError,
     InventoryKeeper,
+    intended_network,
     load_inventory,
 )
 from controlplane.collect.yaml_file import MAX_BYTES
@@ -281,6 +283,14 @@ def test_an_asset_carries_what_the_route_needs() -> None:
 def test_the_site_is_an_asset_without_being_a_host() -> None:
     site = load_inventory([HOSTS], ROOT).assets["site"]
     assert (site.kind, site.roles, site.transports, site.address) == ("site", ("site",), (), None)
+
+
+def test_plays_are_told_the_network_in_the_form_of_the_file() -> None:
+    told = intended_network(load_inventory([HOSTS], ROOT).vlans)
+    written = yaml.safe_load((ROOT / "inventory" / "vlans.yaml").read_text(encoding="utf-8"))
+    for vlan in written["vlans"]:
+        vlan.setdefault("guests", False)
+    assert told == written
 
 
 def test_the_vlan_plan_has_the_zones_of_level_2_and_denies_what_it_does_not_list() -> None:

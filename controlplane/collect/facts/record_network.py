@@ -58,6 +58,7 @@ FRESH_HOURS = 2
 
 _HOSTS = ("server", "controlplane", "virtual_machine", "workstation")
 _SITE = ("site",)
+_NO_EQUIPMENT = ("service", "probe")
 _INFRASTRUCTURE = ("server", "controlplane", "virtual_machine", "nas", "switch", "firewall", "access_point")
 _PERFORMANCE = {
     "server": ("cpu.load", "memory.use"),
@@ -137,7 +138,7 @@ def read_separation(raw: str) -> dict[str, Any]:
     planned = {
         whole(r.get("id")): text(r.get("zone")) for r in objects(mapping(document.whole_part("vlans")).get("vlans"))
     }
-    assets = [asset for asset in document.assets() if asset.in_use and asset.kind != "service"]
+    assets = [asset for asset in document.assets() if asset.in_use and asset.kind not in _NO_EQUIPMENT]
     unplaced = [asset.name for asset in assets if _zone(asset, planned) is None]
     inside = ("server", "database")
     mixed = [
@@ -185,7 +186,7 @@ def _zone(asset: AssetRow, planned: Mapping[int, str]) -> str | None:
 def read_watch(raw: str) -> dict[str, Any]:
     """How many assets in use answered within a day, and how many minutes lie between two whole rounds."""
     document = Document(raw)
-    assets = [asset.name for asset in document.assets() if asset.in_use and asset.kind != "service"]
+    assets = [asset.name for asset in document.assets() if asset.in_use and asset.kind not in _NO_EQUIPMENT]
     seen = document.seen(24)
     silent = [name for name in assets if name not in seen]
     found = named("silent", silent)
