@@ -8,7 +8,7 @@ from typing import Any
 
 from lab import policy
 from lab.folder import Folder, write_whole
-from lab.plan import HOSTS, OUTSIDE, PLAYER, READER, SMALL, Host
+from lab.plan import HOSTS, OUTSIDE, PLAYER, READER, SMALL, Host, legs_of, ports_of
 from lab.processes import run
 
 V2C, V3 = "lab-v2c", "lab-v3"
@@ -85,6 +85,10 @@ def _entry(folder: Folder, one: Host, indent: str = "    ") -> str:
         "emr_play_key_file": str(folder.key("play")),
         "time_sync_servers": [TIME_SOURCE],
     }
+    if one.kind == "switch":
+        values |= {"emr_switch": {"system": "openvswitch", "bridge": "sw0"}, "emr_ports": ports_of(one)}
+    if one.kind == "firewall":
+        values["emr_legs"] = legs_of(one)
     if one.data_address:
         values["emr_vlan_address"] = one.data_address
     if one.vlan not in (0, OUTSIDE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 # Several labs can stand on one machine side by side, each with a name and a folder of its own.
 NAME = os.environ.get("EMRCTL_LAB_NAME") or "lab"
@@ -171,6 +172,23 @@ HOSTS: tuple[Host, ...] = (
 )
 SMALL: tuple[Host, ...] = tuple(one for one in HOSTS if one.small)
 SWITCHES = tuple(one for one in HOSTS if one.kind == "switch")
+
+
+def ports_of(switch: Host) -> dict[str, dict[str, Any]]:
+    """What this switch's ports carry, in the words of the product's inventory."""
+    ports: dict[int, dict[str, Any]] = {
+        card.port: {"access": card.vlan}
+        for other in HOSTS
+        for card in other.cards
+        if card.switch == switch.name and card.port
+    }
+    ports[TRUNKS[switch.name]] = {"trunk": list(TRUNK_VLANS)}
+    return {f"port{number}": ports[number] for number in sorted(ports)}
+
+
+def legs_of(firewall: Host) -> dict[str, int | str]:
+    """Where this router's cards lead, in the words of the product's inventory."""
+    return {card.name: "internet" if card.vlan == OUTSIDE else card.vlan for card in firewall.cards}
 
 
 def host(name: str) -> Host:

@@ -18,7 +18,7 @@ from controlplane.domain.isolation import INTERNET, Place, probe_plans
 from lab import policy
 from lab.folder import REPOSITORY, Folder
 from lab.handover import secrets_of
-from lab.plan import CORE, HOSTS, NETWORK, PLAYER, READER, TRUNK_VLANS, TRUNKS, Host, host
+from lab.plan import CORE, HOSTS, NETWORK, PLAYER, READER, Host, host, ports_of
 from lab.processes import run
 
 _HERE = Path(__file__).resolve().parent
@@ -288,17 +288,14 @@ def _agents(root: Root, one: Host) -> None:
 
 def _switch_ports(switch: Host) -> list[str]:
     """What makes this switch's ports, in the words of ovs-vsctl."""
-    ports = {
-        card.port: f"tag={card.vlan}"
-        for other in HOSTS
-        for card in other.cards
-        if card.switch == switch.name and card.port
-    }
-    ports[TRUNKS[switch.name]] = f"trunks={','.join(str(vlan) for vlan in TRUNK_VLANS)}"
-    return [
-        f"-- add-port sw0 port{port} {setting} -- set interface port{port} ofport_request={port}"
-        for port, setting in sorted(ports.items())
-    ]
+    lines = []
+    for name, carries in ports_of(switch).items():
+        setting = (
+            f"tag={carries['access']}" if "access" in carries else f"trunks={','.join(map(str, carries['trunk']))}"
+        )
+        number = name.removeprefix("port")
+        lines.append(f"-- add-port sw0 {name} {setting} -- set interface {name} ofport_request={number}")
+    return lines
 
 
 def new_host_keys(folder: Folder, name: str) -> None:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from controlplane.collect.ports import vet_legs, vet_ports, vet_switch, vlans_of
 from controlplane.collect.yaml_file import NULL, InventoryError, YamlFile, line_of, nearest
 from controlplane.domain.chain import canonical, digest
 from controlplane.domain.isolation import INTERNET, PROBE
@@ -592,6 +593,9 @@ _VETS: dict[str, _Vet] = {
     "emr_transports": _vet_transports,
     "emr_snmp": _vet_snmp,
     "emr_service": _vet_service,
+    "emr_switch": vet_switch,
+    "emr_ports": vet_ports,
+    "emr_legs": vet_legs,
     "emr_known_hosts": _vet_text,
     "emr_play_user": _vet_text,
     "emr_play_key_file": _vet_text,
@@ -618,6 +622,7 @@ def _vet_vars(name: str, found: _Vars, plan: VlanPlan) -> None:
             f"{name}: VLAN {vlan.value} is not in vlans.yaml.",
         )
     _vet_place(name, found, plan)
+    _vet_network(name, found, plan)
 
 
 def _vet_place(name: str, found: _Vars, plan: VlanPlan) -> None:
@@ -636,6 +641,22 @@ def _vet_place(name: str, found: _Vars, plan: VlanPlan) -> None:
             f"{name}: {address.value} không nằm trong dải {subnets[0]} của VLAN {vlan.value if vlan else ''}.",
             f"{name}: {address.value} is not in {subnets[0]}, the subnet of VLAN {vlan.value if vlan else ''}.",
         )
+
+
+def _vet_network(name: str, found: _Vars, plan: VlanPlan) -> None:
+    """Ports and legs lead only to VLANs that are planned, and a switch with ports says what it runs."""
+    ports, legs = found.get("emr_ports"), found.get("emr_legs")
+    if ports and "emr_switch" not in found:
+        raise ports.error(f"{name}: có emr_ports thì phải có emr_switch.", f"{name}: emr_ports needs emr_switch.")
+    known = {vlan.id for vlan in plan.vlans}
+    for var in filter(None, (ports, legs)):
+        own = (var.value, None) if var is ports else (None, var.value)
+        for place, number in vlans_of(*own):
+            if number not in known:
+                raise var.error(
+                    f"{name}: {place} thuộc VLAN {number}, không có trong vlans.yaml.",
+                    f"{name}: {place} belongs to VLAN {number}, which is not in vlans.yaml.",
+                )
 
 
 def _refuse_double_addresses(hosts: Mapping[str, _Vars]) -> None:
