@@ -20,8 +20,8 @@ _WORDS = ("open", "refused", "silent", "unsent")
 
 # Two seconds for each try, so that the kernel's own second packet (after one second) has its second: a lost packet is
 # no closed path. At most 200 tries begin in a second and 1200 in all, which is within the time limit of a question.
-# The way out of the VLAN is proven by the neighbour's answer alone, which no firewall rule stops; a neighbour known
-# from before is asked again by the kernel after five seconds.
+# The way out of the VLAN is proven by the neighbour's answer alone, which no firewall rule stops: one of the last
+# minute (reachable at the start), or one that the kernel asks for again, which it does after five seconds.
 _PROGRAM = """\
 import errno, hashlib, json, os, selectors, socket, subprocess, sys, time
 raw = open("@PLAN@", "rb").read()
@@ -81,6 +81,16 @@ def heard(key):
     except OSError as error:
         code = error.errno
     end(key, {0: "open", errno.ECONNREFUSED: "refused"}.get(code, "silent"))
+hops = {hop: dev for dev, hop in ways.values() if dev == home}
+states = {}
+def ask_hops(last):
+    for hop in sorted(hops.keys() - states.keys()):
+        state = (ip("neigh", "show", "to", hop, "dev", hops[hop]) or ["NONE"])[-1]
+        if state in ("REACHABLE", "PERMANENT", "NOARP"):
+            states[hop] = "reached"
+        elif last and (state == "FAILED" or time.monotonic() > began + 8.5):
+            states[hop] = "silent"
+ask_hops(False)
 while queue or live:
     now = time.monotonic()
     while queue and queue[0][0] <= now:
@@ -96,16 +106,10 @@ while queue or live:
                 pass
     for event, _ in ready.select(0.02):
         heard(event.data)
-hops = {hop: dev for dev, hop in ways.values() if dev == home}
-states = {}
+ask_hops(True)
 while hops.keys() - states.keys():
-    for hop in sorted(hops.keys() - states.keys()):
-        state = (ip("neigh", "show", "to", hop, "dev", hops[hop]) or ["NONE"])[-1]
-        if state in ("REACHABLE", "PERMANENT", "NOARP"):
-            states[hop] = "reached"
-        elif state == "FAILED" or time.monotonic() > began + 8.5:
-            states[hop] = "silent"
     time.sleep(0.1)
+    ask_hops(True)
 for address, (dev, hop) in sorted(ways.items()):
     print("way", address, dev, hop, states.get(hop, "silent"))
 for (address, service), result in sorted(found.items()):
