@@ -1,4 +1,4 @@
-"""The whole lab's VLANs tried from a probe in each: as the matrix wants them, with a path opened by hand, and mended."""
+"""The whole lab's VLANs tried from a probe in each: as the matrix wants them, with a path opened by hand, mended."""
 
 from __future__ import annotations
 
