@@ -71,11 +71,10 @@ def start(folder: Folder, one: Host, rights: provision.ReaderRights, note: str =
     shell = ["sh", str(_HERE / "boot" / ("nspawn.sh" if systemd else "namespace.sh"))]
     shell += [one.name, str(tree), str(folder.host_dir(one.name))]
     if systemd:
-        shell.append(str(network.NETNS / one.namespace))
         groups = cgroups(one.name)
         for group in groups:
             group.mkdir(parents=True, exist_ok=True)
-        argv = ["unshare", "--mount", *shell, *map(str, groups)]
+        argv = ["unshare", "--mount", *shell, str(network.NETNS / one.namespace), *map(str, groups)]
     else:
         spaces = ["--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
         argv = ["nsenter", f"--net={network.NETNS / one.namespace}", "unshare", *spaces, *shell, DROPPED_RIGHTS]
