@@ -251,8 +251,9 @@ class Acting(Approving):
     def _apply(self, id_: str, order: Order, pin: Pin, approved: str, watch: Watch) -> dict[str, Any]:
         """Look, preview, apply, look again; what was not come to stays empty."""
         found: dict[str, Any] = {"run": {}, "difference": None, "rounds": [], "findings": {}, "after_error": None}
+        looked_at = self._measured_on(order, pin)
         watch.step("round_before")
-        before = self._look_at(self._measured_on(order, pin), watch)
+        before = self._look_at(looked_at, watch)
         found["findings"] = {"before": self.archive.sealed_names(before.id)["findings"]}
         watch.step("preview")
         rehearsal = self._play("preview", id_, order, pin, watch)
@@ -266,7 +267,7 @@ class Acting(Approving):
         found |= {"run": self._kept_run(run), "state": run.state, "applied_at": stamp(run.ended_at)}
         if run.state == "successful":
             watch.step("round_after")
-            found |= self._measured(id_, self._measured_on(order, pin), before, run, watch)
+            found |= self._measured(id_, looked_at, before, run, watch)
         return found
 
     def _measured_on(self, order: Order, pin: Pin) -> list[str]:

@@ -27,7 +27,7 @@ from controlplane.collect.inventory import (
     load_inventory,
 )
 from controlplane.collect.yaml_file import MAX_BYTES
-from controlplane.domain.model import Words
+from controlplane.domain.model import DEVICES, Words
 
 ROOT = Path(__file__).parents[2]
 HOSTS = ROOT / "inventory" / "hosts.yaml"
@@ -631,6 +631,35 @@ def test_a_host_in_a_vlan_that_is_not_planned_is_refused(tmp_path: Path) -> None
     (tmp_path / "vlans.yaml").write_text(VLANS)
     error = refused(tmp_path, GOOD.replace("sv-02: {}", "sv-02: {emr_vlan: 30}"))
     assert (error.line, error.words.en) == (7, "sv-02: VLAN 30 is not in vlans.yaml.")
+
+
+@pytest.mark.parametrize(
+    ("variables", "word"),
+    [
+        ("emr_vlan: 20, emr_vlan_address: 192.0.2.200", "192.0.2.200 is not in 192.0.2.0/25, the subnet of VLAN 20"),
+        ("emr_vlan: 20, emr_vlan_address: somewhere", "must be an IP address"),
+        ("emr_outside: true", "emr_outside is for a probe outside the firewall"),
+        ("emr_kind: probe, emr_outside: true, emr_vlan: 10", "that one is in no VLAN"),
+        ("emr_kind: probe, emr_outside: maybe", "must be true or false"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(tmp_path: Path, variables: str, word: str) -> None:
+    (tmp_path / "vlans.yaml").write_text(VLANS)
+    error = refused(tmp_path, GOOD.replace("sv-02: {}", f"sv-02: {{{variables}}}"))
+    assert error.line == 7
+    assert word in error.words.en
+
+
+def test_a_probe_stands_in_a_vlan_or_outside_and_counts_as_no_computer(tmp_path: Path) -> None:
+    (tmp_path / "vlans.yaml").write_text(VLANS)
+    inside = load(
+        tmp_path, GOOD.replace("sv-02: {}", "sv-02: {emr_kind: probe, emr_vlan: 20, emr_vlan_address: 192.0.2.9}")
+    )
+    assert inside.assets["sv-02"].kind == "probe"
+    assert inside.assets["sv-02"].fields == {"vlan": "20", "vlan_address": "192.0.2.9"}
+    outside = load(tmp_path, GOOD.replace("sv-02: {}", "sv-02: {emr_kind: probe, emr_outside: true}"))
+    assert outside.assets["sv-02"].fields == {"outside": "true"}
+    assert "probe" not in DEVICES
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
