@@ -227,6 +227,7 @@ def _probe(root: Root, one: Host) -> None:
     root.put("etc/emrctl/probe-plan.json", json.dumps(_plans()[one.name], sort_keys=True, indent=1) + "\n")
     root.put("usr/local/lib/emrctl/emrctl-probe", (_PROBE_FILES / "emrctl-probe").read_bytes(), 0o755)
     root.put("etc/init.d/emrctl-probe", (_PROBE_FILES / "emrctl-probe.init").read_bytes(), 0o755)
+    root.put("etc/sysctl.d/61-emrctl-probe.conf", (_PROBE_FILES / "emrctl-probe.conf").read_bytes())
     for level in "2345":  # as update-rc.d has it
         link = root.path / f"etc/rc{level}.d/S01emrctl-probe"
         link.parent.mkdir(parents=True, exist_ok=True)
