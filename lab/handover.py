@@ -8,7 +8,7 @@ from typing import Any
 
 from lab import policy
 from lab.folder import Folder, write_whole
-from lab.plan import HOSTS, OUTSIDE, PLAYER, READER, SMALL, Host
+from lab.plan import HOSTS, OUTSIDE, PLAYER, READER, SMALL, Host, legs_of, ports_of
 from lab.processes import run
 
 V2C, V3 = "lab-v2c", "lab-v3"
@@ -64,7 +64,7 @@ def write_inventories(folder: Folder, whole: bool) -> None:
     if not whole:
         return
     probes = "".join(_entry(folder, one, "        ") for one in HOSTS if one.kind == "probe")
-    group = f"  children:\n    probes:\n      vars: {{emr_kind: server}}\n      hosts:\n{probes}"
+    group = f"  children:\n    probes:\n      vars: {{emr_kind: probe}}\n      hosts:\n{probes}"
     write_whole(folder.hospital, head + "  hosts:\n" + "".join(_entry(folder, one) for one in known) + group)
     write_whole(folder.vlans, policy.overlay(policy.document()))
 
@@ -85,9 +85,15 @@ def _entry(folder: Folder, one: Host, indent: str = "    ") -> str:
         "emr_play_key_file": str(folder.key("play")),
         "time_sync_servers": [TIME_SOURCE],
     }
+    if one.kind == "switch":
+        values |= {"emr_switch": {"system": "openvswitch", "bridge": "sw0"}, "emr_ports": ports_of(one)}
+    if one.kind == "firewall":
+        values["emr_legs"] = legs_of(one)
     if one.data_address:
         values["emr_vlan_address"] = one.data_address
     if one.vlan not in (0, OUTSIDE):
         values["emr_vlan"] = one.vlan
+    if one.vlan == OUTSIDE:
+        values["emr_outside"] = True
     lines = "".join(f"{indent}  {key}: {json.dumps(value)}\n" for key, value in values.items())
     return f"{indent}{one.name}:\n{lines}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 # Several labs can stand on one machine side by side, each with a name and a folder of its own.
 NAME = os.environ.get("EMRCTL_LAB_NAME") or "lab"
@@ -107,6 +108,7 @@ _FIRST_LEG, _FIRST_PROBE = 11, 31  # on the core switch
 
 _LINUX = ("ssh", "snmpd", "chrony", "cron", "prometheus-node-exporter")
 _DEVICE = ("ssh", "snmpd")
+_PROBE = ("ssh", "emrctl-probe")
 _BOTH = ("ssh", "snmp")
 
 
@@ -142,7 +144,7 @@ def _probe(at: int, vlan: int) -> Host:
         201 + at,
         "probe",
         "debian",
-        ("ssh",),
+        _PROBE,
         ("ssh",),
         vlan=vlan,
         switch=CORE,
@@ -166,10 +168,27 @@ HOSTS: tuple[Host, ...] = (
     *(_pc(number) for number in range(4, 36)),
     *(_printer(number) for number in range(2, 31)),
     *(_probe(at, vlan) for at, vlan in enumerate(VLANS)),
-    Host("probe-internet", 201 + len(VLANS), "probe", "debian", ("ssh",), ("ssh",), vlan=OUTSIDE),
+    Host("probe-internet", 201 + len(VLANS), "probe", "debian", _PROBE, ("ssh",), vlan=OUTSIDE),
 )
 SMALL: tuple[Host, ...] = tuple(one for one in HOSTS if one.small)
 SWITCHES = tuple(one for one in HOSTS if one.kind == "switch")
+
+
+def ports_of(switch: Host) -> dict[str, dict[str, Any]]:
+    """What this switch's ports carry, in the words of the product's inventory."""
+    ports: dict[int, dict[str, Any]] = {
+        card.port: {"access": card.vlan}
+        for other in HOSTS
+        for card in other.cards
+        if card.switch == switch.name and card.port
+    }
+    ports[TRUNKS[switch.name]] = {"trunk": list(TRUNK_VLANS)}
+    return {f"port{number}": ports[number] for number in sorted(ports)}
+
+
+def legs_of(firewall: Host) -> dict[str, int | str]:
+    """Where this router's cards lead, in the words of the product's inventory."""
+    return {card.name: "internet" if card.vlan == OUTSIDE else card.vlan for card in firewall.cards}
 
 
 def host(name: str) -> Host:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -11,16 +12,19 @@ import subprocess
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from controlplane.domain.isolation import INTERNET, Place, probe_plans
 from lab import policy
 from lab.folder import REPOSITORY, Folder
 from lab.handover import secrets_of
-from lab.plan import CORE, HOSTS, NETWORK, PLAYER, READER, TRUNK_VLANS, TRUNKS, Host, host
+from lab.plan import CORE, HOSTS, NETWORK, PLAYER, READER, Host, host, ports_of
 from lab.processes import run
 
 _HERE = Path(__file__).resolve().parent
 _GATE = REPOSITORY / "controlplane" / "collect" / "gate.sh"
 _GATE_IN_HOST = "usr/local/lib/emrctl/gate.sh"
+_PROBE_FILES = REPOSITORY / "playbooks" / "roles" / "isolation_probe" / "files"
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,8 @@ def prepare(folder: Folder, one: Host, base: Path, rights: ReaderRights, systemd
     _init(root, one, systemd)
     if one.kind == "firewall":
         _firewall(root)
+    if one.kind == "probe":
+        _probe(root, one)
     if one.tree == "device":
         _agents(root, one)
 
@@ -204,6 +210,29 @@ def _firewall(root: Root) -> None:
     root.put("etc/nftables.conf", policy.rules(policy.document()), 0o755)
     root.put("etc/sysctl.d/60-router.conf", "net.ipv4.ip_forward = 1\n")
     _enable(root, "/lib/systemd/system/nftables.service")
+
+
+@functools.cache
+def _plans() -> dict[str, Any]:
+    """What each probe tries, as the product would have it by inventory/vlans.yaml."""
+    told = policy.document()
+    names = {vlan["id"]: vlan["name"] for vlan in told["vlans"]}
+    probes = [one for one in HOSTS if one.kind == "probe"]
+    places = [Place(one.name, names.get(one.vlan, INTERNET), one.data_address) for one in probes]
+    return probe_plans(places, told["matrix"]["allow"])
+
+
+def _probe(root: Root, one: Host) -> None:
+    """What the play `probes` would write, word for word: it finds nothing to change."""
+    root.put("etc/emrctl/probe-plan.json", json.dumps(_plans()[one.name], sort_keys=True, indent=1) + "\n")
+    root.put("usr/local/lib/emrctl/emrctl-probe", (_PROBE_FILES / "emrctl-probe").read_bytes(), 0o755)
+    root.put("etc/init.d/emrctl-probe", (_PROBE_FILES / "emrctl-probe.init").read_bytes(), 0o755)
+    root.put("etc/sysctl.d/61-emrctl-probe.conf", (_PROBE_FILES / "emrctl-probe.conf").read_bytes())
+    for level in "2345":  # as update-rc.d has it
+        link = root.path / f"etc/rc{level}.d/S01emrctl-probe"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to("../init.d/emrctl-probe")
 
 
 def _enable(root: Root, unit: str) -> None:
@@ -260,17 +289,14 @@ def _agents(root: Root, one: Host) -> None:
 
 def _switch_ports(switch: Host) -> list[str]:
     """What makes this switch's ports, in the words of ovs-vsctl."""
-    ports = {
-        card.port: f"tag={card.vlan}"
-        for other in HOSTS
-        for card in other.cards
-        if card.switch == switch.name and card.port
-    }
-    ports[TRUNKS[switch.name]] = f"trunks={','.join(str(vlan) for vlan in TRUNK_VLANS)}"
-    return [
-        f"-- add-port sw0 port{port} {setting} -- set interface port{port} ofport_request={port}"
-        for port, setting in sorted(ports.items())
-    ]
+    lines = []
+    for name, carries in ports_of(switch).items():
+        setting = (
+            f"tag={carries['access']}" if "access" in carries else f"trunks={','.join(map(str, carries['trunk']))}"
+        )
+        number = name.removeprefix("port")
+        lines.append(f"-- add-port sw0 {name} {setting} -- set interface {name} ofport_request={number}")
+    return lines
 
 
 def new_host_keys(folder: Folder, name: str) -> None:

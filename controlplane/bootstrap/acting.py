@@ -16,7 +16,7 @@ from controlplane.bootstrap.rules import public
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.chain import Link, canonical, plain, stamp
 from controlplane.domain.compare import Run
-from controlplane.domain.model import Asset, Look, Words
+from controlplane.domain.model import SITE, Asset, Look, Words
 from controlplane.domain.overview import RoundView
 from controlplane.plays import (
     LOOK,
@@ -164,7 +164,7 @@ class Acting(Approving):
     def carry_out(self, order: Order, watch: Watch) -> dict[str, Any]:
         """Check what may be checked before, take the locks, and carry an order out between two links of the chain."""
         names = [asset.name for asset in order.targets]
-        pin = pin_of(order.play, self.settings.inventory_files, names, order.targets)
+        pin = pin_of(order.play, self.settings.inventory_files, names, order.targets, self.network())
         if order.expected is not None and (other := order.expected.difference(pin)):
             raise PlayError(
                 f"Không chạy tiếp, chưa máy nào bị thay đổi thêm: {other.vi}. Hãy xem trước lại.",
@@ -251,8 +251,9 @@ class Acting(Approving):
     def _apply(self, id_: str, order: Order, pin: Pin, approved: str, watch: Watch) -> dict[str, Any]:
         """Look, preview, apply, look again; what was not come to stays empty."""
         found: dict[str, Any] = {"run": {}, "difference": None, "rounds": [], "findings": {}, "after_error": None}
+        looked_at = self._measured_on(order, pin)
         watch.step("round_before")
-        before = self._look_at(pin.hosts, watch)
+        before = self._look_at(looked_at, watch)
         found["findings"] = {"before": self.archive.sealed_names(before.id)["findings"]}
         watch.step("preview")
         rehearsal = self._play("preview", id_, order, pin, watch)
@@ -266,17 +267,25 @@ class Acting(Approving):
         found |= {"run": self._kept_run(run), "state": run.state, "applied_at": stamp(run.ended_at)}
         if run.state == "successful":
             watch.step("round_after")
-            found |= self._measured(id_, pin, before, run, watch)
+            found |= self._measured(id_, looked_at, before, run, watch)
         return found
 
-    def _measured(self, id_: str, pin: Pin, before: RoundView, run: PlayRun, watch: Watch) -> dict[str, Any]:
+    def _measured_on(self, order: Order, pin: Pin) -> list[str]:
+        """The hosts of the run, and those that show what it did elsewhere."""
+        inventory, _ = self.inventory()
+        return sorted({*pin.hosts, *inventory.groups.get(order.play.witnesses, ())})
+
+    def _measured(
+        self, id_: str, looked_at: Sequence[str], before: RoundView, run: PlayRun, watch: Watch
+    ) -> dict[str, Any]:
         """The round after an apply and what moved; the change stands even when nobody could look."""
         try:
-            after = self._look_at(pin.hosts, watch)
+            after = self._look_at(looked_at, watch)
         except (BusyError, InventoryError, OSError) as error:
             log.warning("no round after the apply of run %s: %s", id_, error)
             return {"after_error": plain(getattr(error, "words", None) or Words(str(error), str(error)))}
-        mine = Run(id_, frozenset(pin.hosts), run.started_at, run.ended_at)
+        shown = {SITE} if set(looked_at) - set(run.outcomes) else set()  # what follows from the witnesses' answers
+        mine = Run(id_, frozenset({*looked_at, *shown}), run.started_at, run.ended_at)
         digests = {k: self.archive.sealed_names(r.id)["findings"] for k, r in (("before", before), ("after", after))}
         difference = plain(self.difference(before.id, after.id, [mine]))
         return {"difference": difference, "rounds": [before.id, after.id], "findings": digests}
@@ -306,6 +315,7 @@ class Acting(Approving):
             on_event=watch.event,
             cancelled=watch.stop,
             expected=pin,
+            network=self.network(),
         )
 
     def _refuse_other_changes(self, preview_id: str, rehearsal: Mapping[str, Any]) -> None:

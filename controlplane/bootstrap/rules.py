@@ -16,7 +16,7 @@ import yaml
 from controlplane.collect import gather as gathering
 from controlplane.collect.campaign import load_campaign
 from controlplane.collect.facts import FACTS
-from controlplane.collect.inventory import Inventory, InventoryKeeper
+from controlplane.collect.inventory import Inventory, InventoryKeeper, intended_network
 from controlplane.collect.local import LocalTransport
 from controlplane.collect.record import Holdings
 from controlplane.collect.registers import Registers, load_registers
@@ -27,6 +27,7 @@ from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.catalog import CatalogError, catalog_body, catalog_from, make_catalog
 from controlplane.domain.chain import canonical, digest, plain
 from controlplane.domain.duties import Duties, make_duties
+from controlplane.domain.isolation import places_of, probe_plans
 from controlplane.domain.leveling import Questionnaire, make_questionnaire
 from controlplane.domain.model import Asset, Catalog, Words
 from controlplane.domain.overview import Campaign, RoundView
@@ -121,6 +122,13 @@ class Rules:
     def inventory(self) -> tuple[Inventory, InventoryError | None]:
         """The inventory in force; with an error when the files have one and the last good one stands in."""
         return self._keeper.current()
+
+    def network(self) -> dict[str, Any]:
+        """The intended network of the inventory in force and the plans of its probes: every play's ``emr_network``."""
+        inventory, _ = self.inventory()
+        told = intended_network(inventory.vlans)
+        places = places_of(inventory.assets.values(), told["vlans"])
+        return told | {"probes": probe_plans(places, told["matrix"]["allow"])}
 
     def registers(self, inventory: Inventory) -> Registers:
         """The hospital's own lists; a broken one is an ``InventoryError`` in its place."""

@@ -20,15 +20,16 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from controlplane.collect.ports import vet_legs, vet_ports, vet_switch, vlans_of
 from controlplane.collect.yaml_file import NULL, InventoryError, YamlFile, line_of, nearest
 from controlplane.domain.chain import canonical, digest
+from controlplane.domain.isolation import INTERNET, PROBE
 from controlplane.domain.model import DEVICES, SITE, Asset, Value, Words
 
-KINDS = (*DEVICES, "controlplane", "service", SITE)
+KINDS = (*DEVICES, "controlplane", PROBE, "service", SITE)
 STATES = ("in_use", "spare", "broken", "retired")
 TRANSPORTS = ("local", "ssh", "snmp", "service")
 ZONES = ("server", "database", "internal", "wireless", "dmz", "perimeter", "management")
-INTERNET = "internet"
 LAST_GOOD = "inventory-last-good.json"
 
 _GROUP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -558,6 +559,15 @@ def _vet_flag(value: Value) -> Words | None:
     return None if isinstance(value, bool) else Words("phải là true hoặc false.", "must be true or false.")
 
 
+def _vet_ip(value: Value) -> Words | None:
+    try:
+        return None if isinstance(value, str) and ipaddress.ip_address(value) else Words(*_IP)
+    except ValueError:
+        return Words(*_IP)
+
+
+_IP = "phải là một địa chỉ IP.", "must be an IP address."
+
 DECLARED: dict[str, _Vet] = {
     "emr_owner": _vet_text,
     "emr_purpose": _vet_text,
@@ -569,6 +579,8 @@ DECLARED: dict[str, _Vet] = {
     "emr_state": _vet_state,
     "emr_external": _vet_flag,
     "emr_vlan": _within(1, 4094),
+    "emr_vlan_address": _vet_ip,
+    "emr_outside": _vet_flag,
 }
 """What the hospital declares of an asset; it stands in the record as text under its name without ``emr_``."""
 
@@ -581,8 +593,10 @@ _VETS: dict[str, _Vet] = {
     "emr_transports": _vet_transports,
     "emr_snmp": _vet_snmp,
     "emr_service": _vet_service,
+    "emr_switch": vet_switch,
+    "emr_ports": vet_ports,
+    "emr_legs": vet_legs,
     "emr_known_hosts": _vet_text,
-    "emr_vlan_address": _vet_address,
     "emr_play_user": _vet_text,
     "emr_play_key_file": _vet_text,
     "ansible_host": _vet_address,
@@ -607,6 +621,42 @@ def _vet_vars(name: str, found: _Vars, plan: VlanPlan) -> None:
             f"{name}: VLAN {vlan.value} không có trong vlans.yaml.",
             f"{name}: VLAN {vlan.value} is not in vlans.yaml.",
         )
+    _vet_place(name, found, plan)
+    _vet_network(name, found, plan)
+
+
+def _vet_place(name: str, found: _Vars, plan: VlanPlan) -> None:
+    """A probe stands in one VLAN or outside, and an address in a VLAN lies in its subnet."""
+    vlan, outside = found.get("emr_vlan"), found.get("emr_outside")
+    is_probe = "emr_kind" in found and found["emr_kind"].value == PROBE
+    if outside and outside.value and (vlan or not is_probe):
+        raise outside.error(
+            f"{name}: emr_outside chỉ dành cho máy thử ở ngoài tường lửa, và máy đó không thuộc VLAN nào.",
+            f"{name}: emr_outside is for a probe outside the firewall, and that one is in no VLAN.",
+        )
+    address = found.get("emr_vlan_address")
+    subnets = [known.subnet for known in plan.vlans if vlan and known.id == vlan.value and known.subnet is not None]
+    if address and subnets and ipaddress.ip_address(address.value) not in ipaddress.ip_network(subnets[0]):
+        raise address.error(
+            f"{name}: {address.value} không nằm trong dải {subnets[0]} của VLAN {vlan.value if vlan else ''}.",
+            f"{name}: {address.value} is not in {subnets[0]}, the subnet of VLAN {vlan.value if vlan else ''}.",
+        )
+
+
+def _vet_network(name: str, found: _Vars, plan: VlanPlan) -> None:
+    """Ports and legs lead only to VLANs that are planned, and a switch with ports says what it runs."""
+    ports, legs = found.get("emr_ports"), found.get("emr_legs")
+    if ports and "emr_switch" not in found:
+        raise ports.error(f"{name}: có emr_ports thì phải có emr_switch.", f"{name}: emr_ports needs emr_switch.")
+    known = {vlan.id for vlan in plan.vlans}
+    for var in filter(None, (ports, legs)):
+        own = (var.value, None) if var is ports else (None, var.value)
+        for place, number in vlans_of(*own):
+            if number not in known:
+                raise var.error(
+                    f"{name}: {place} thuộc VLAN {number}, không có trong vlans.yaml.",
+                    f"{name}: {place} belongs to VLAN {number}, which is not in vlans.yaml.",
+                )
 
 
 def _refuse_double_addresses(hosts: Mapping[str, _Vars]) -> None:
@@ -800,6 +850,13 @@ def _told(plan: VlanPlan) -> Value:
             {**vars(passage), "services": list(passage.services), "why": words(passage.why)} for passage in plan.allow
         ],
     }
+
+
+def intended_network(plan: VlanPlan) -> dict[str, Any]:
+    """The VLAN file as plain values in the file's own form, for the plays: only what was vetted."""
+    told = _told(plan)
+    allow = [{"from": row.pop("source"), "to": row.pop("target"), **row} for row in told["allow"]]
+    return {"vlans": told["vlans"], "matrix": {"default": "deny", "allow": allow}}
 
 
 def _assemble(content: Value, files: tuple[Path, ...]) -> Inventory:

@@ -26,7 +26,7 @@ ACCOUNT_TYPES = ("admin", "operator", "technical", "service")
 DATA_CLASSES = ("sensitive", "ordinary")
 BACKUP_CLASSES = ("database", "files")
 PRIORITIES = ("required", "important", "standard")
-ASSET_CLASSES = tuple(kind for kind in KINDS if kind not in ("site", "controlplane", "service"))
+ASSET_CLASSES = tuple(kind for kind in KINDS if kind not in ("site", "controlplane", "service", "probe"))
 
 _PORT = re.compile(r"(?:tcp|udp)/([1-9][0-9]{0,4})", re.ASCII)
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,63}")

@@ -40,7 +40,7 @@ class Bench:
         for name in ("project", "env", "tmp", "home"):
             (self.path / name).mkdir(mode=0o700)
         self._copy(order.play.playbook.resolve().parent)
-        self.inventory_digest = inventory_digest(order.inventory_files)
+        self.inventory_digest = inventory_digest(order.inventory_files, order.network)
         self.commit = commit_of(order.play.playbook.resolve().parent)
         if len(os.fsencode(self._sockets)) > SOCKET_PATH_CHARS:
             self._sockets = Path(tempfile.mkdtemp(prefix="emrctl-"))  # 0700 by its making
@@ -87,6 +87,7 @@ class Bench:
             "ansible_ssh_args": f"{strict} -C -o ControlMaster=auto -o ControlPersist=60s",
             "ansible_host_key_checking": True,
             "ansible_ssh_host_key_checking": True,
+            **({"emr_network": order.network} if order.network is not None else {}),
         }
 
     def runner(self, order: Order, listener: Listener) -> Any:

@@ -30,10 +30,12 @@ class Play:
     hosts: str  # the inventory group it is meant for, or "all"
     disruptive: bool = False  # it interrupts somebody's work
     approval: str = "none"  # see APPROVALS: second_role asks for a yes by somebody else with another role
+    witnesses: str = ""  # a group that shows what the play did elsewhere: it is looked at before and after, too
 
 
 APPROVALS = ("none", "second_role")
 _KEYS = frozenset({"id", "playbook", "title", "summary", "hosts", "disruptive", "approval"})
+_MAY = frozenset({"witnesses"})
 
 
 def load_plays(document: Any, folder: Path) -> Mapping[str, Play]:
@@ -65,6 +67,7 @@ def load_plays(document: Any, folder: Path) -> Mapping[str, Play]:
             hosts=entry["hosts"],
             disruptive=entry["disruptive"],
             approval=entry["approval"],
+            witnesses=entry.get("witnesses", ""),
         )
     return plays
 
@@ -73,7 +76,7 @@ def _entry_problem(entry: Any, folder: Path) -> str:
     """What is wrong with one entry, in one English clause; empty when nothing is."""
     if not isinstance(entry, dict):
         return "it is not a mapping"
-    if unknown := sorted(str(key) for key in set(entry) - _KEYS):
+    if unknown := sorted(str(key) for key in set(entry) - _KEYS - _MAY):
         return f"unknown key {', '.join(unknown)}"
     if missing := sorted(_KEYS - set(entry)):
         return f"missing key {', '.join(missing)}"
@@ -86,8 +89,9 @@ def _entry_problem(entry: Any, folder: Path) -> str:
             return f"{key} must be given in vi and in en"
     if not isinstance(entry["disruptive"], bool):
         return "disruptive must be true or false"
-    if not re.fullmatch(r"[a-z0-9_]+", str(entry["hosts"])):
-        return "hosts must be one lower-case name"
+    for key in ("hosts", "witnesses"):
+        if key in entry and not re.fullmatch(r"[a-z0-9_]+", str(entry[key])):
+            return f"{key} must be one lower-case name"
     if entry["approval"] not in APPROVALS:
         return f"approval must be one of {', '.join(APPROVALS)}"
     playbook = str(entry["playbook"])

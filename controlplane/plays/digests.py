@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+from controlplane.domain.chain import canonical
 
 
 def digest_of(paths: Iterable[Path]) -> str:
@@ -55,10 +58,17 @@ def playbook_digest(folder: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def inventory_digest(files: Sequence[Path]) -> str:
-    """Over the inventory files and the group_vars and host_vars beside them, which Ansible reads too."""
+def inventory_digest(files: Sequence[Path], network: Mapping[str, Any] | None = None) -> str:
+    """Over the inventory files and the group_vars and host_vars beside them, which Ansible reads too.
+
+    The intended network that a run is given counts as one more file, its JSON with sorted keys.
+    """
     beside = dict.fromkeys(file.parent / name for file in files for name in ("group_vars", "host_vars"))
-    return digest_of([*files, *(folder for folder in beside if folder.is_dir())])
+    found = digest_of([*files, *(folder for folder in beside if folder.is_dir())])
+    if network is None:
+        return found
+    spelt = hashlib.sha256(canonical(network)).hexdigest()
+    return hashlib.sha256(f"{found}  inventory\n{spelt}  network\n".encode()).hexdigest()
 
 
 RELEASE = "RELEASE"

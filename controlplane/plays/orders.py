@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Required, TypedDict
+from typing import Any, Required, TypedDict
 
 from controlplane.domain.model import Asset, Words
 from controlplane.plays.catalogue import Play, PlayError
@@ -36,6 +36,7 @@ class Order:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     keep: bool = False
     expected: Pin | None = None
+    network: Mapping[str, Any] | None = None
 
 
 class RunSettings(TypedDict, total=False):
@@ -52,6 +53,7 @@ class RunSettings(TypedDict, total=False):
     clock: Callable[[], datetime]
     expected: Pin  # refuse to run when playbook, inventory or hosts are other ones
     keep: bool  # leave the private folder for a look by hand, False
+    network: Mapping[str, Any]  # the intended VLANs and matrix, handed to every play as ``emr_network``
 
 
 def choose(play: Play, limit: Sequence[str], hosts: Sequence[Asset]) -> tuple[tuple[Asset, ...], dict[str, Words]]:

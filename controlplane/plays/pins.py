@@ -55,8 +55,15 @@ def pin_from(document: Mapping[str, Any]) -> Pin:
     return Pin(**{**document, "hosts": tuple(document["hosts"])})
 
 
-def pin_now(play: str, playbook: Path, inventory_files: Sequence[Path], hosts: Sequence[str]) -> Pin:
+def pin_now(
+    play: str,
+    playbook: Path,
+    inventory_files: Sequence[Path],
+    hosts: Sequence[str],
+    network: Mapping[str, Any] | None = None,
+) -> Pin:
     """The pin of a play as its files are on the disk at this moment."""
     folder = playbook.resolve().parent
     files = tuple(Path(path).resolve() for path in inventory_files)
-    return Pin(play, tuple(sorted(hosts)), playbook_digest(folder), inventory_digest(files), commit_of(folder))
+    inventory = inventory_digest(files, network)
+    return Pin(play, tuple(sorted(hosts)), playbook_digest(folder), inventory, commit_of(folder))

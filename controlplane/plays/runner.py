@@ -82,10 +82,16 @@ def _run(
         bench.clear(keep=order.keep)
 
 
-def pin_of(play: Play, inventory_files: Sequence[Path], hosts_limit: Sequence[str], hosts: Iterable[Asset]) -> Pin:
+def pin_of(
+    play: Play,
+    inventory_files: Sequence[Path],
+    hosts_limit: Sequence[str],
+    hosts: Iterable[Asset],
+    network: Mapping[str, Any] | None = None,
+) -> Pin:
     """What a run of this play would be, without running it. Raises PlayError when no host is left to run on."""
     chosen, _ = choose(play, hosts_limit, tuple(hosts))
-    return pin_now(play.id, play.playbook, inventory_files, [asset.name for asset in chosen])
+    return pin_now(play.id, play.playbook, inventory_files, [asset.name for asset in chosen], network)
 
 
 def _refuse_another_change(order: Order, bench: Bench) -> None:

@@ -43,6 +43,7 @@ TABLE: Mapping[tuple[str, str], frozenset[str]] = {
     ("POST", "/law/filed"): ANSWERABLE,
     ("GET", "/assets"): TECHNICAL,
     ("GET", "/assets/{name}"): TECHNICAL,
+    ("GET", "/network"): TECHNICAL,
     ("GET", "/rounds"): TECHNICAL,
     ("GET", "/rounds/{round_id}"): TECHNICAL,
     ("GET", "/runs"): TECHNICAL,

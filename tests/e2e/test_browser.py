@@ -43,6 +43,7 @@ PAGES = (
     "/law?internal=yes&online=yes&noticed=2026-11-26T07:30&serious=1",
     "/assets",
     "/assets/controlplane-01",
+    "/network",
     "/rounds",
     "/runs",
     "/evidence",

@@ -43,7 +43,9 @@ class Server:
             "ansible_ssh_private_key_file": str(self.lab.key("play")),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.lab.known_hosts} -o StrictHostKeyChecking=yes",
         }
-        overlay.write_text(yaml.safe_dump({"all": {"children": {"controlplane": {"hosts": {HOST: about | variables}}}}}))
+        overlay.write_text(
+            yaml.safe_dump({"all": {"children": {"controlplane": {"hosts": {HOST: about | variables}}}}})
+        )
         programs = f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"
         argv = ["env", f"PATH={programs}", "ansible-playbook"]
         argv += ["-i", str(overlay), str(ROOT / "playbooks" / "controlplane.yml")]
@@ -68,7 +70,9 @@ class Server:
 
     def asked(self, database: str, query: str) -> list[list[Any]]:
         """Rows of a store on the server, read as root."""
-        script = "import json, sqlite3, sys; print(json.dumps(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall()))"
+        script = (
+            "import json, sqlite3, sys; print(json.dumps(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall()))"
+        )
         rows: list[list[Any]] = json.loads(self.inside("python3", "-c", script, database, query))
         return rows
 
@@ -186,7 +190,7 @@ def test_an_upgrade_keeps_the_record_and_a_release_that_does_not_start_is_taken_
 
     links = server.links()
     keeping = (ROOT / "controlplane" / "cli" / "keeping.py").read_text(encoding="utf-8")
-    broken = keeping.replace('    s = p.settings\n', "    " + BROKEN + "    s = p.settings\n")
+    broken = keeping.replace("    s = p.settings\n", "    " + BROKEN + "    s = p.settings\n")
     assert broken != keeping
     worse = remade(release, "0.1.2", {"controlplane/cli/keeping.py": broken.encode()})
     said = server.play(code=2, control_plane_release=str(worse))

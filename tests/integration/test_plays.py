@@ -107,6 +107,21 @@ def test_a_playbook_that_does_not_hold_together_is_refused_with_words(here: Here
     assert "Traceback" not in caught.value.words.en
 
 
+def test_a_play_is_given_the_intended_network_and_no_inventory_can_put_another_in_its_place(here: Here) -> None:
+    (here.folder / "inventory.yaml").write_text(
+        "all: {hosts: {here: {ansible_connection: local, emr_network: {vlans: [{id: 4000}]}}}}\n"
+    )
+    task = """
+    - name: Tell
+      ansible.builtin.debug:
+        msg: "ids {{ emr_network.vlans | map(attribute='id') | join(' ') }}"
+"""
+    run = here.run(task, network={"vlans": [{"id": 10}, {"id": 20}], "matrix": {"default": "deny", "allow": []}})
+    assert run.state == "successful"
+    assert b"ids 10 20" in run.events_raw
+    assert b"4000" not in run.events_raw
+
+
 def test_a_play_for_another_group_is_refused_with_words(here: Here) -> None:
     with pytest.raises(PlayError, match="No host of the limit belongs to the play's group"):
         here.run("    - ansible.builtin.debug:\n", head=PLAYBOOK.replace("hosts: all", "hosts: elsewhere"))

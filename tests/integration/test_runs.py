@@ -105,7 +105,12 @@ class Hospital:
 
     def _write_plays(self, folder: Path) -> None:
         document = yaml.safe_load((folder / "plays.yaml").read_text(encoding="utf-8"))
-        for name, more in (("write", {}), ("careful", {"approval": "second_role"}), ("loud", {"disruptive": True})):
+        for name, more in (
+            ("write", {}),
+            ("careful", {"approval": "second_role"}),
+            ("loud", {"disruptive": True}),
+            ("seen", {"witnesses": "here"}),
+        ):
             (folder / f"{name}.yml").write_text(BOOK)
             entry = {"id": name, "playbook": f"{name}.yml", "title": WORDS, "summary": WORDS, "hosts": "here"}
             document["plays"].append(entry | {"disruptive": False, "approval": "none"} | more)
@@ -238,6 +243,15 @@ def test_a_resume_after_the_playbook_changed_is_refused(hospital):
     with refused("Not resumed, and nothing more was changed: the playbook has changed"):
         hospital.plane.resume_run(dossier["id"])
     assert hospital.kinds() == before
+
+
+def test_a_play_with_witnesses_is_measured_on_them_too_and_changes_its_own_hosts_alone(hospital):
+    plane = hospital.plane
+    dossier = plane.run_play("seen", "apply", ["here-1"])
+    assert hospital.written() == ["here-1"]
+    assert set(dossier["run"]["outcomes"]) == {"here-1"}
+    for round_id in dossier["rounds"]:
+        assert set(plane.archive.round(round_id).only) == set(HERE)
 
 
 # ------------------------------------------------------------------------------------------------ two people

@@ -30,7 +30,8 @@ from fastapi.routing import APIRoute
 from controlplane import texts
 from controlplane.bootstrap import Plane, init_store
 from controlplane.domain.declared import Word
-from controlplane.domain.model import Declared, Verdict
+from controlplane.domain.judge import Seen
+from controlplane.domain.model import SITE, Declared, Observation, Outcome, Verdict
 from controlplane.settings import Settings
 from controlplane.store.accounts import ROLES, Accounts
 from controlplane.web.access import ANONYMOUS, API, LOOPBACK, TABLE
@@ -776,6 +777,26 @@ def test_assets_without_an_address_are_said_to_have_none(clients: Mapping[str, T
     story = clients["engineer"].get(f"{API}/assets/controlplane-01").json()["data"]
     assert story["asset"]["looks"][0]["outcome"] == "answered"
     assert story["observations"]
+
+
+def test_the_matrix_of_vlans_says_a_word_for_every_pair_and_names_what_is_open(
+    clients: Mapping[str, TestClient], plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    html = clients["auditor"].get("/network").text
+    assert texts.say("vi", "web.network.nothing") in html, "no probe and no subnet as shipped"
+    recorded = json.loads((HOME / "tests/facts/network.isolation/opened.json").read_text())["value"]
+    at = plane.clock()
+    seen = Observation(
+        SITE, "network.isolation", Outcome.ANSWERED, recorded, "-", None, "inventory", "record/1", at, at, 1
+    )
+    monkeypatch.setattr(plane.archive, "state", lambda: {(SITE, "network.isolation"): Seen(seen)})
+    for lang in ("vi", "en"):
+        html = clients["auditor"].get(f"/network?lang={lang}").text
+        assert "cameras -&gt; servers tcp/445" in html
+        for word in ("closed", "used", "open", "untried"):
+            assert f"{texts.say(lang, f'web.network.word.{word}')}</span>" in html, word
+        assert html.count("<td data-label=") == 16
+    assert "/network" in clients["auditor"].get("/assets").text
 
 
 def test_the_history_of_a_figure(clients: Mapping[str, TestClient], plane: Plane) -> None:

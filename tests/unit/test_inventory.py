@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,10 +23,11 @@ from controlplane.collect.inventory import (
     Inventory,
     InventoryError,
     InventoryKeeper,
+    intended_network,
     load_inventory,
 )
 from controlplane.collect.yaml_file import MAX_BYTES
-from controlplane.domain.model import Words
+from controlplane.domain.model import DEVICES, Words
 
 ROOT = Path(__file__).parents[2]
 HOSTS = ROOT / "inventory" / "hosts.yaml"
@@ -281,6 +283,14 @@ def test_an_asset_carries_what_the_route_needs() -> None:
 def test_the_site_is_an_asset_without_being_a_host() -> None:
     site = load_inventory([HOSTS], ROOT).assets["site"]
     assert (site.kind, site.roles, site.transports, site.address) == ("site", ("site",), (), None)
+
+
+def test_plays_are_told_the_network_in_the_form_of_the_file() -> None:
+    told = intended_network(load_inventory([HOSTS], ROOT).vlans)
+    written = yaml.safe_load((ROOT / "inventory" / "vlans.yaml").read_text(encoding="utf-8"))
+    for vlan in written["vlans"]:
+        vlan.setdefault("guests", False)
+    assert told == written
 
 
 def test_the_vlan_plan_has_the_zones_of_level_2_and_denies_what_it_does_not_list() -> None:
@@ -621,6 +631,35 @@ def test_a_host_in_a_vlan_that_is_not_planned_is_refused(tmp_path: Path) -> None
     (tmp_path / "vlans.yaml").write_text(VLANS)
     error = refused(tmp_path, GOOD.replace("sv-02: {}", "sv-02: {emr_vlan: 30}"))
     assert (error.line, error.words.en) == (7, "sv-02: VLAN 30 is not in vlans.yaml.")
+
+
+@pytest.mark.parametrize(
+    ("variables", "word"),
+    [
+        ("emr_vlan: 20, emr_vlan_address: 192.0.2.200", "192.0.2.200 is not in 192.0.2.0/25, the subnet of VLAN 20"),
+        ("emr_vlan: 20, emr_vlan_address: somewhere", "must be an IP address"),
+        ("emr_outside: true", "emr_outside is for a probe outside the firewall"),
+        ("emr_kind: probe, emr_outside: true, emr_vlan: 10", "that one is in no VLAN"),
+        ("emr_kind: probe, emr_outside: maybe", "must be true or false"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(tmp_path: Path, variables: str, word: str) -> None:
+    (tmp_path / "vlans.yaml").write_text(VLANS)
+    error = refused(tmp_path, GOOD.replace("sv-02: {}", f"sv-02: {{{variables}}}"))
+    assert error.line == 7
+    assert word in error.words.en
+
+
+def test_a_probe_stands_in_a_vlan_or_outside_and_counts_as_no_computer(tmp_path: Path) -> None:
+    (tmp_path / "vlans.yaml").write_text(VLANS)
+    inside = load(
+        tmp_path, GOOD.replace("sv-02: {}", "sv-02: {emr_kind: probe, emr_vlan: 20, emr_vlan_address: 192.0.2.9}")
+    )
+    assert inside.assets["sv-02"].kind == "probe"
+    assert inside.assets["sv-02"].fields == {"vlan": "20", "vlan_address": "192.0.2.9"}
+    outside = load(tmp_path, GOOD.replace("sv-02: {}", "sv-02: {emr_kind: probe, emr_outside: true}"))
+    assert outside.assets["sv-02"].fields == {"outside": "true"}
+    assert "probe" not in DEVICES
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -55,7 +55,8 @@ def an_entry(**changes: Any) -> dict[str, Any]:
 
 def test_the_shipped_list_of_plays_holds_together() -> None:
     plays = load_plays(yaml.safe_load((PLAYBOOKS / "plays.yaml").read_text()), PLAYBOOKS)
-    written = "time-ssh backup backup-storage hardening antivirus workstations monitoring site".split()
+    written = "time-ssh backup backup-storage hardening antivirus workstations monitoring".split()
+    written += "probes network controlplane site".split()
     assert list(plays) == written
     assert plays["time-ssh"].playbook.is_file()
     assert plays["time-ssh"].hosts == "linux_hosts"
@@ -74,6 +75,7 @@ def test_the_shipped_list_of_plays_holds_together() -> None:
         ({"title": "one"}, "title must be given"),
         ({"disruptive": "sometimes"}, "disruptive must be true or false"),
         ({"hosts": "all:!sv-01"}, "hosts must be one"),
+        ({"witnesses": "all:!sv-01"}, "witnesses must be one"),
         ({"approval": None}, "approval must be one"),
         ({"approval": "director"}, "approval must be one of none, second_role"),
     ],

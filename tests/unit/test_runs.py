@@ -74,6 +74,18 @@ def test_the_digest_before_a_run_is_that_of_what_would_be_copied(tmp_path: Path)
     assert playbook_digest(tmp_path) != before.playbook_digest
 
 
+def test_another_intended_network_is_another_change(tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text("[]\n")
+    (tmp_path / "inventory.yaml").write_text("all: {}\n")
+    pins = [
+        pin_now("p", tmp_path / "play.yml", [tmp_path / "inventory.yaml"], ["a"], network)
+        for network in (None, {"vlans": []}, {"vlans": [{"id": 10}]}, {"vlans": [{"id": 10}]})
+    ]
+    assert len({pin.inventory_digest for pin in pins}) == 3
+    assert pins[2].difference(pins[3]) is None
+    assert "the inventory has changed" in str(pins[1].difference(pins[2]))
+
+
 # --------------------------------------------------------------------------------------------------- hours
 
 

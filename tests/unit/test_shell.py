@@ -191,9 +191,27 @@ def test_no_command_opens_the_network_or_writes() -> None:
     for one in SHELL_FACTS:
         ask = itself.sub("", one.ask) if one.name == "monitor.prometheus" else one.ask
         assert not words.search(ask.replace("command -v curl", "")), one.name
+        if one.name == "probe.attempts":
+            continue  # the next test
         assert set(re.findall(r"(\d?>+)\s*(\S+)", one.ask)) <= {
             (sign, target) for sign in (">", "2>") for target in ("/dev/null", "/dev/null;", "/dev/null)")
         } | {(">=", "1000"), (">", "=")}, one.name
+
+
+def test_the_one_question_that_sends_packets_sends_them_by_the_plan_of_root_alone() -> None:
+    ask = next(one.ask for one in SHELL_FACTS if one.name == "probe.attempts")
+    assert ask.startswith("[ -r /etc/emrctl/probe-plan.json ] || exit 69; exec python3 -I -c '")
+    program = ask.partition(" -c '")[2].removesuffix("'")
+    assert "'" not in program, "the shell passes it on as it stands"
+    compile(program, "probe", "exec")
+    assert re.findall(r"\bopen\(([^)]*)\)", program) == ['"/etc/emrctl/probe-plan.json", "rb"']
+    assert set(re.findall(r'\bip\("(\w+", "\w+)"', program)) == {'addr", "show', 'route", "get', 'neigh", "show'}
+    assert re.findall(r"subprocess\.run\(\[([^\]]*)\]", program) == ['"ip", "-o", *words']
+    assert not re.search(r"\b(system|exec|eval|popen|write|unlink|remove|listen|getaddrinfo)\b", program)
+    assert 'targets = plan["address"], sorted(plan["targets"])' in program, "whoever asks names no address"
+    assert "argv" not in program
+    assert "stdin" not in program
+    assert "environ" not in program
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_a_fact_of_another_family_is_not_asked_of_a_role_that_cannot_answer():
     inventory = load_inventory([ROOT / "inventory" / "hosts.yaml"], ROOT)
     shell = {"linux_servers", "linux_hosts", "workstations", "servers", "controlplane", "monitor_hosts"}
     shell |= {"linux_appliances", "linux_firewalls", "linux_storage", "access_points"}
-    shell |= {"log_senders", "database_servers"}
+    shell |= {"log_senders", "database_servers", "probes"}
     for check in CHECKS:
         fact = FACTS[check.fact]
         if fact.family == "shell":

@@ -16,6 +16,7 @@ from controlplane.collect.facts import (
     linux_logsources,
     linux_monitoring,
     linux_network,
+    linux_probe,
     linux_security_net,
     linux_software,
     linux_storage,
@@ -23,6 +24,7 @@ from controlplane.collect.facts import (
     record_accounts,
     record_assets,
     record_backup,
+    record_isolation,
     record_network,
     record_software,
     service_clinical,
@@ -37,6 +39,7 @@ from controlplane.collect.facts import (
 from controlplane.domain.model import Fact
 
 SHELL_FACTS: tuple[Fact, ...] = (
+    *linux_probe.FACTS,  # first, so that the probes of a round try at the same time
     *linux_system.FACTS,
     *linux_storage.FACTS,
     *linux_network.FACTS,
@@ -78,6 +81,7 @@ RECORD_FACTS: tuple[Fact, ...] = (
     *record_software.FACTS,
     *record_accounts.FACTS,
     *record_network.FACTS,
+    *record_isolation.FACTS,
     *record_backup.FACTS,
 )
 """What the control plane derives itself from the inventory, the registers and the answers that stand."""

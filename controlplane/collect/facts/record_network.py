@@ -58,6 +58,7 @@ FRESH_HOURS = 2
 
 _HOSTS = ("server", "controlplane", "virtual_machine", "workstation")
 _SITE = ("site",)
+_NO_EQUIPMENT = ("service", "probe")
 _INFRASTRUCTURE = ("server", "controlplane", "virtual_machine", "nas", "switch", "firewall", "access_point")
 _PERFORMANCE = {
     "server": ("cpu.load", "memory.use"),
@@ -137,7 +138,7 @@ def read_separation(raw: str) -> dict[str, Any]:
     planned = {
         whole(r.get("id")): text(r.get("zone")) for r in objects(mapping(document.whole_part("vlans")).get("vlans"))
     }
-    assets = [asset for asset in document.assets() if asset.in_use and asset.kind != "service"]
+    assets = [asset for asset in document.assets() if asset.in_use and asset.kind not in _NO_EQUIPMENT]
     unplaced = [asset.name for asset in assets if _zone(asset, planned) is None]
     inside = ("server", "database")
     mixed = [
@@ -161,9 +162,11 @@ def read_databases(raw: str) -> dict[str, Any]:
     for row in objects(register.get("databases")):
         instance = f"{text(row.get('host'))} {text(row.get('port')).rpartition('/')[2]}"
         classes.setdefault(instance, set()).add(text(row.get("class")))
+    probes = {asset.name for asset in document.assets() if asset.kind == "probe"}  # they listen where a database would
     open_ = {
         f"{answer.asset} {whole(port)}"
         for answer in document.answers("net.listening")
+        if answer.asset not in probes
         for port in listing(mapping(answer.value).get("databases"))
     }
     servers = {a.name for a in document.assets() if a.in_use and a.kind in ("server", "virtual_machine")}
@@ -185,7 +188,7 @@ def _zone(asset: AssetRow, planned: Mapping[int, str]) -> str | None:
 def read_watch(raw: str) -> dict[str, Any]:
     """How many assets in use answered within a day, and how many minutes lie between two whole rounds."""
     document = Document(raw)
-    assets = [asset.name for asset in document.assets() if asset.in_use and asset.kind != "service"]
+    assets = [asset.name for asset in document.assets() if asset.in_use and asset.kind not in _NO_EQUIPMENT]
     seen = document.seen(24)
     silent = [name for name in assets if name not in seen]
     found = named("silent", silent)

@@ -101,6 +101,7 @@ class Answer:
     asset: str
     age_hours: int
     value: Any
+    seen_at: str = ""  # UTC
 
 
 class Document:
@@ -127,7 +128,10 @@ class Document:
     def answers(self, fact: str, fresh_hours: int = FRESH_HOURS) -> list[Answer]:
         """Every asset's answer that is fresh enough to count."""
         rows = objects(self._part("inputs", fact))
-        found = [Answer(text(r.get("asset")), whole(r.get("age_hours")), r.get("value")) for r in rows]
+        found = [
+            Answer(text(r.get("asset")), whole(r.get("age_hours")), r.get("value"), text(r.get("seen_at", "")))
+            for r in rows
+        ]
         return [answer for answer in found if answer.age_hours <= fresh_hours]
 
     def silent(self, fact: str, fresh_hours: int = FRESH_HOURS) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from controlplane.web.pages import law, moving, people, plan, saying, seeing, taking
+from controlplane.web.pages import law, moving, network, people, plan, saying, seeing, taking
 from controlplane.web.pages.face import attachment, error_page, face_of, language_of, link_download, static
 
 __all__ = ["PAGES", "attachment", "error_page", "face_of", "language_of", "link_download", "mount"]
@@ -21,6 +21,7 @@ PAGES = (
     ("POST", "/law/filed", law.keep),
     ("GET", "/assets", seeing.assets),
     ("GET", "/assets/{name}", seeing.asset),
+    ("GET", "/network", network.network),
     ("GET", "/rounds", seeing.rounds),
     ("GET", "/rounds/{round_id}", seeing.round_),
     ("GET", "/runs", seeing.runs),
