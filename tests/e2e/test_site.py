@@ -1,6 +1,6 @@
 """A play over several hosts, one of which is switched off half-way: the others finish, and a resume completes it.
 
-The short way takes one play on two workstations; the long one (soak) the whole site, on the server as well.
+The short way takes one play on two workstations; the long one the whole site, on the server as well.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.integration.conftest import LAB, Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.soak]
 
 VICTIM = "pc-03"
 BEGUN = {  # what stands on a host when the play has done part of its work there
@@ -72,13 +72,12 @@ def hospital(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hos
     lab.run_lab("start", VICTIM)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("play", "hosts"),
     [
         ("time-ssh", ("pc-02", "pc-03")),
-        pytest.param("site", ("sv-01", "pc-02", "pc-03"), marks=pytest.mark.soak),
+        ("site", ("sv-01", "pc-02", "pc-03")),
     ],
 )
 def test_a_host_off_half_way_is_unreachable_a_resume_completes_it_and_a_second_run_changes_nothing(
