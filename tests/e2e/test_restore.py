@@ -102,10 +102,19 @@ class Hospital:
         return f"rest:http://sv-01:{self.token}@{STORAGE}:8000/sv-01/\n"
 
     def emrctl(self, *argv: str) -> Any:
-        given = ["--data-dir", self.folder / "data", "--known-hosts", self.lab.known_hosts]
+        given: list[str | Path] = ["--data-dir", self.folder / "data", "--known-hosts", self.lab.known_hosts]
         given += ["--inventory", self.lab.hospital, "--inventory", self.folder / "overlay.yaml"]
         program = f"PATH={Path(restic_program()).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
-        command = ["env", program, f"EMRCTL_HOME={self.home}", sys.executable, "-m", "controlplane", *given, *argv]
+        command: list[str | Path] = [
+            "env",
+            program,
+            f"EMRCTL_HOME={self.home}",
+            sys.executable,
+            "-m",
+            "controlplane",
+            *given,
+            *argv,
+        ]
         done = self.lab.exec(command, cwd=ROOT, timeout=600)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return json.loads(done.stdout) if "--json" in argv else done.stdout

@@ -206,8 +206,15 @@ def test_the_product_makes_a_round_over_the_whole_hospital(
     for name in ("checks", "playbooks", "inventory"):
         shutil.copytree(ROOT / name, tmp_path / "home" / name)
     shutil.copy(whole_lab.vlans, tmp_path / "home" / "inventory" / "vlans.yaml")
-    given = ["--data-dir", tmp_path / "data", "--known-hosts", whole_lab.known_hosts, "--inventory", whole_lab.hospital]
-    emrctl = ["env", f"EMRCTL_HOME={tmp_path / 'home'}", sys.executable, "-m", "controlplane", *given]
+    given: list[str | Path] = [
+        "--data-dir",
+        tmp_path / "data",
+        "--known-hosts",
+        whole_lab.known_hosts,
+        "--inventory",
+        whole_lab.hospital,
+    ]
+    emrctl: list[str | Path] = ["env", f"EMRCTL_HOME={tmp_path / 'home'}", sys.executable, "-m", "controlplane", *given]
     assert whole_lab.exec([*emrctl, "init"], cwd=ROOT).returncode == 0
     began = time.monotonic()
     done = whole_lab.exec([*emrctl, "round", "--json"], cwd=ROOT, timeout=500)
