@@ -44,12 +44,12 @@ from pathlib import Path
 from controlplane.collect.inventory import intended_network, load_inventory
 from controlplane.plays import apply, load_plays, preview
 from controlplane.collect.yaml_file import YamlFile
-mode, known_hosts, folder, *files = sys.argv[1:]
+play, limit, mode, known_hosts, folder, *files = sys.argv[1:]
 playbooks, paths = Path("playbooks"), [Path(one) for one in files]
 plays = YamlFile(playbooks / "plays.yaml", playbooks)
 inventory = load_inventory(paths, Path("/"))
 run = (preview if mode == "preview" else apply)(
-    load_plays(plays.value(plays.root), playbooks)["network"], paths, ["fw-01", "sw-acc-01"], Path(folder),
+    load_plays(plays.value(plays.root), playbooks)[play], paths, limit.split(","), Path(folder),
     hosts=inventory.assets.values(), known_hosts=Path(known_hosts), network=intended_network(inventory.vlans))
 print(json.dumps({**run.document(), "files": {name: raw.decode() for name, raw in run.files.items()}}))
 """
@@ -69,7 +69,8 @@ class Network:
         overlay = self.folder / "overlay.yaml"
         overlay.write_text(json.dumps({"all": {"hosts": {"fw-01": variables}}}), encoding="utf-8")
         files = [self.folder / "inventory" / "hosts.yaml", self.lab.hospital, overlay]
-        command = [sys.executable, "-c", RUN, mode, self.lab.known_hosts, self.folder / "runs", *files]
+        command = [sys.executable, "-c", RUN, "network", "fw-01,sw-acc-01", mode, self.lab.known_hosts]
+        command += [self.folder / "runs", *files]
         done = self.lab.exec(command, cwd=ROOT, timeout=400)
         assert done.returncode == 0, done.stderr[-3000:]
         told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -95,6 +96,7 @@ def network(whole_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     whole_lab.inside("fw-01", ["sh", "-c", "systemctl disable emrctl-router; rm -f /etc/systemd/system/emrctl-router*"])
 
 
+@pytest.mark.soak
 def test_what_was_opened_by_hand_is_closed_and_a_second_apply_has_no_work(network: Network) -> None:
     intended = network.state()
     assert "table inet emrctl_router" in intended[0]
