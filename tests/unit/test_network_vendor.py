@@ -145,6 +145,6 @@ def test_a_port_that_was_put_into_another_vlan_by_hand_is_taken_out_again() -> N
         MODEL.switch_plan(NETWORK, {"ether1": {"access": 20}}), "bridge1", ROS_PORTS, opened
     )
     assert differing["vlans"] == [{"id": 99, "tagged": ["ether9"], "untagged": [], "new": False}]
+    several = ROS_VLANS.replace("vlan-ids=40", "vlan-ids=40-42")
     with pytest.raises(AnsibleFilterError, match="a row of its own"):
-        several = ROS_VLANS.replace("vlan-ids=40", "vlan-ids=40-42")
         VENDOR.routeros_differs(MODEL.switch_plan(NETWORK, {"ether1": {"access": 20}}), "bridge1", ROS_PORTS, several)
