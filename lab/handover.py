@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from lab.folder import Folder, write_whole
-from lab.plan import HOSTS, PLAYER, READER
+from lab.plan import GUEST, HOSTS, PLAYER, READER, Host
 from lab.processes import run
 
 V2C, V3 = "lab-v2c", "lab-v3"
@@ -47,7 +49,7 @@ def _read_secret(folder: Folder, name: str) -> dict[str, str]:
 def write_known_hosts(folder: Folder) -> None:
     """Write what the hosts' own keys are, from the keys themselves: nobody on the way is asked."""
     lines = []
-    for one in HOSTS:
+    for one in (*HOSTS, GUEST):
         if "ssh" in one.services:
             for key in sorted(folder.host_keys(one.name).glob("*.pub")):
                 kind, data = key.read_text(encoding="ascii").split()[:2]
@@ -55,10 +57,10 @@ def write_known_hosts(folder: Folder) -> None:
     write_whole(folder.known_hosts, "".join(lines))
 
 
-def write_inventory(folder: Folder) -> None:
-    """Write the Ansible overlay; every value is quoted as JSON, which YAML reads as it stands."""
-    lines = ["# Written by script/lab up; loaded after inventory/hosts.yaml.\n", "all:\n", "  hosts:\n"]
-    for one in HOSTS:
+def write_inventory(folder: Folder, hosts: Iterable[Host] = HOSTS, into: Path | None = None) -> None:
+    """Write an Ansible overlay, by default of all hosts; every value is quoted as JSON, which YAML reads as it stands."""
+    lines = ["# Written by script/lab; loaded after inventory/hosts.yaml.\n", "all:\n", "  hosts:\n"]
+    for one in hosts:
         if not one.transports:
             continue
         values: dict[str, Any] = {
@@ -77,4 +79,4 @@ def write_inventory(folder: Folder) -> None:
         }
         lines.append(f"    {one.name}:\n")
         lines += [f"      {key}: {json.dumps(value)}\n" for key, value in values.items()]
-    write_whole(folder.inventory, "".join(lines))
+    write_whole(into or folder.inventory, "".join(lines))

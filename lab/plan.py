@@ -70,6 +70,8 @@ HOSTS: tuple[Host, ...] = (
     Host("prn-01", 15, "printer", "device", _DEVICE, ("snmp",), snmp_version="2c", port=4, vlan=30),
     Host("ups-01", 16, "ups", "device", _DEVICE, ("snmp",)),
 )
+# Not among HOSTS: a QEMU guest with a kernel of its own, brought up by `script/lab vm up` alone.
+GUEST = Host("nas-01", 30, "nas", "debian", _DEVICE, ("ssh", "snmp"), systemd=True)
 SWITCH = "sw-acc-01"
 UPLINK_PORT = 5
 UPLINK_VLANS = (10, 20, 30, 99)

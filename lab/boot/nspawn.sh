@@ -9,7 +9,7 @@ for group in "$@"; do echo $$ >"$group/cgroup.procs"; done
 mount -t overlay "lab-$name" -o "lowerdir=$lower,upperdir=$dir/upper,workdir=$dir/work" "$dir/root"
 # systemd-nspawn keeps notes below /run; it gets a /run of its own, so that none of them stays on this machine.
 : >"$dir/netns"
-mount --bind "/run/netns/lab-$name" "$dir/netns"
+mount --bind "/run/netns/${EMRCTL_LAB_NAME:-lab}-$name" "$dir/netns"
 mount -t tmpfs -o mode=755,size=4m,nosuid,nodev tmpfs /run
 exec systemd-nspawn --quiet --directory="$dir/root" --machine="$name" --register=no --keep-unit \
     --network-namespace-path="$dir/netns" --resolv-conf=off --timezone=off --link-journal=no \
