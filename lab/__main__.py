@@ -10,55 +10,67 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from lab import base, handover, hosts, network, provision, vm
 from lab.folder import Folder, LabError, say
 from lab.hosts import Running
-from lab.plan import HOSTS, NAME, SWITCHBOARD, Host, host
+from lab.plan import HOSTS, NAME, SMALL, SWITCHBOARD, Host, host
 
 _READY_SECONDS = 60.0
 _NAMES = [one.name for one in HOSTS]
 
 
-def up(folder: Folder, fresh: bool) -> None:
+def up(folder: Folder, fresh: bool, small: bool) -> None:
     """Bring up what is not up: base trees, network, hosts, and the files that programs need to reach them."""
     began = time.monotonic()
     refuse_other_folder(folder)
     base.need_tools()
     base.build(folder)
     handover.make_keys(folder)
-    missing = [one for one in HOSTS if Running.recalled(folder, one.name) is None]
-    if fresh or missing == list(HOSTS) or not network.complete():
+    running = [one for one in HOSTS if Running.recalled(folder, one.name)]
+    whole = not small or (bool(running) and not fresh and bool(folder.remembered().get("whole")))
+    if fresh or not running or not network.complete():
+        running = []
         clean(folder)
-        missing = list(HOSTS)
     if fresh:
         hosts.forget_roots(folder)
-    for one in missing:
-        if "ssh" in one.services and not folder.host_keys(one.name).is_dir():
-            provision.new_host_keys(folder, one.name)
-    if len(missing) == len(HOSTS):
+    missing = [one for one in (HOSTS if whole else SMALL) if one not in running]
+    make_host_keys(folder, missing)
+    if not running:
         folder.remember({"hosts": {}, "made_netns_mount": network.build(folder)})
+    folder.remember(folder.remembered() | {"whole": whole})
     rights = provision.reader_rights()
     if rights.missing:
         say(f"The reading account is not tied to one script yet: {rights.missing}.")
-    for one in HOSTS:
-        if one not in missing:
-            network.mend(one)
-            refresh(folder, one, rights)
-    switch_on(folder, missing, rights)
+    network.mend(running)
+    for one in running:
+        refresh(folder, one, rights)
+    switch_on(folder, missing, rights, known=bool(running))
     handover.write_known_hosts(folder)
-    handover.write_inventory(folder)
+    handover.write_inventories(folder, whole)
     started = " ".join(one.name for one in missing) or "nothing, all were up"
     say(f"The lab is up after {time.monotonic() - began:.1f} s (started: {started}).")
-    say(f"Inventory {folder.inventory}; reach the hosts with script/lab exec CMD...")
+    say(f"Inventory {folder.hospital if whole else folder.inventory}; reach the hosts with script/lab exec CMD...")
 
 
-def switch_on(folder: Folder, wanted: list[Host], rights: provision.ReaderRights) -> None:
-    """Start hosts and wait until each answers; a host whose systemd does not boot here is started without it."""
-    hosts.stop(folder, wanted)
+def make_host_keys(folder: Folder, wanted: list[Host]) -> None:
+    """Make the SSH host keys that are missing, several at a time: the large ones take their while."""
+    lacking = [one.name for one in wanted if "ssh" in one.services and not folder.host_keys(one.name).is_dir()]
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        list(pool.map(lambda name: provision.new_host_keys(folder, name), lacking))
+
+
+def switch_on(folder: Folder, wanted: list[Host], rights: provision.ReaderRights, known: bool = True) -> None:
+    """Start hosts and wait until each answers; a host whose systemd does not boot here is started without it.
+
+    ``known`` says that something of them may still stand: what a crash left of them ends first.
+    """
     began = time.monotonic()
+    if known:
+        hosts.stop(folder, wanted)
+        network.mend(wanted)
     for one in wanted:
-        network.mend(one)
         hosts.start(folder, one, rights)
         say(f"  {one.name} {one.address} started")
     plain = [one for one in wanted if not one.systemd]
@@ -103,7 +115,8 @@ def down(folder: Folder, purge: bool) -> None:
     began = time.monotonic()
     refuse_other_folder(folder)
     clean(folder)
-    folder.inventory.unlink(missing_ok=True)  # its addresses mean nothing, or someone else, from here on
+    for overlay in (folder.inventory, folder.hospital, folder.vlans):
+        overlay.unlink(missing_ok=True)  # its addresses mean nothing, or someone else, from here on
     if purge:
         hosts.forget_roots(folder)
         for name in ("hostkeys", "keys", "secrets"):
@@ -114,13 +127,13 @@ def down(folder: Folder, purge: bool) -> None:
 
 
 def status(folder: Folder, as_json: bool) -> int:
-    """Print each host; 0 when all are up, 1 otherwise."""
-    rows = hosts.state(folder)
+    """Print each host; 0 when all that were asked for are up, 1 otherwise."""
+    rows = hosts.state(folder, HOSTS if folder.remembered().get("whole", True) else SMALL)
     if as_json:
         say(json.dumps({"folder": str(folder.path), "hosts": rows}, indent=1))
     else:
         for row in rows:
-            words = f"{row['name']:10} {row['address']:12} {'up' if row['up'] else 'down':5}"
+            words = f"{row['name']:14} {row['address']:12} {'up' if row['up'] else 'down':5}"
             if row["up"]:
                 words += f"{row['how']:11} pid {row['pid']:<8} {row['memory_kib'] / 1024:6.1f} MiB  {row['note']}"
             say(words.rstrip())
@@ -150,12 +163,13 @@ def change(folder: Folder, verb: str, one: Host) -> None:
         return
     if verb == "stop":
         hosts.stop(folder, [one])
+        hosts.unplug([one])
     elif verb == "start" and not running:
         switch_on(folder, [one], provision.reader_rights())
     elif verb == "cut":
         network.cut(one)
     elif verb == "mend":
-        network.mend(one)
+        network.mend([one])
     say(f"{one.name}: {verb} done.")
 
 
@@ -248,6 +262,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="script/lab", description="Real hosts on this machine, in namespaces.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     one = verbs.add_parser("up", help="bring up whatever is not up")
+    one.add_argument("--small", action="store_true", help="one host of each kind only, unless the whole lab is up")
     one.add_argument("--fresh", action="store_true", help="forget what the hosts have written")
     one = verbs.add_parser("down", help="take everything down")
     one.add_argument("--purge", action="store_true", help="delete the hosts, keys and secrets, too")
@@ -292,7 +307,7 @@ def work(args: argparse.Namespace) -> int:
         return status(folder, args.json)
     with folder.locked():
         if args.verb == "up":
-            up(folder, args.fresh)
+            up(folder, args.fresh, args.small)
         elif args.verb == "down":
             down(folder, args.purge)
         else:

@@ -22,7 +22,7 @@ _COMMON = (
 PACKAGES: dict[str, tuple[str, ...]] = {
     "debian": (
         *_COMMON,
-        *("chrony", "nftables", "cron", "dbus", "libpam-systemd", "python3-apt", "ca-certificates"),
+        *("chrony", "nftables", "netbase", "cron", "dbus", "libpam-systemd", "python3-apt", "ca-certificates"),
         "prometheus-node-exporter",
     ),
     "device": (*_COMMON, "openvswitch-switch"),
@@ -33,6 +33,18 @@ SHELF: dict[str, tuple[str, ...]] = {
         *("libpam-pwquality", "auditd", "rsyslog", "fail2ban", "unattended-upgrades", "apparmor", "debsecan"),
         *("python3-systemd", "dconf-cli", "clamav", "clamav-daemon", "clamav-freshclam", "cups", "cups-client"),
         *("prometheus", "prometheus-alertmanager", "curl"),
+        *(
+            "mdadm",
+            "lvm2",
+            "smartmontools",
+            "btrfs-progs",
+            "acl",
+            "rsync",
+            "rclone",
+            "nginx",
+            "postgresql",
+            "python3-venv",
+        ),
     ),
     "device": (),
 }

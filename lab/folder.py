@@ -69,6 +69,16 @@ class Folder:
         return self.path / "guest"
 
     @property
+    def hospital(self) -> Path:
+        """The overlay of the whole lab: every host of the other one, and all the rest with the probes."""
+        return self.path / "hospital.yaml"
+
+    @property
+    def vlans(self) -> Path:
+        """The hospital's VLAN plan with the lab's subnets."""
+        return self.path / "vlans.yaml"
+
+    @property
     def known_hosts(self) -> Path:
         """The public host keys of all hosts, in the form of OpenSSH."""
         return self.path / "known_hosts"

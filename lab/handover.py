@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
+from lab import policy
 from lab.folder import Folder, write_whole
-from lab.plan import GUEST, HOSTS, PLAYER, READER, Host
+from lab.plan import GUEST, HOSTS, OUTSIDE, PLAYER, READER, SMALL, Host
 from lab.processes import run
 
 V2C, V3 = "lab-v2c", "lab-v3"
@@ -57,26 +56,47 @@ def write_known_hosts(folder: Folder) -> None:
     write_whole(folder.known_hosts, "".join(lines))
 
 
-def write_inventory(folder: Folder, hosts: Iterable[Host] = HOSTS, into: Path | None = None) -> None:
-    """Write an Ansible overlay, by default of all hosts; every value is quoted as JSON, which YAML reads as it stands."""
-    lines = ["# Written by script/lab; loaded after inventory/hosts.yaml.\n", "all:\n", "  hosts:\n"]
-    for one in hosts:
-        if not one.transports:
-            continue
-        values: dict[str, Any] = {
-            "ansible_host": one.address,
-            "ansible_user": READER,
-            "ansible_ssh_private_key_file": str(folder.key("reader")),
-            "emr_known_hosts": str(folder.known_hosts),
-            "emr_transports": list(one.transports),
-            "emr_snmp": {
-                "version": one.snmp_version,
-                "secret_file": str(folder.secret(V3 if one.snmp_version == "3" else V2C)),
-            },
-            "emr_play_user": PLAYER,
-            "emr_play_key_file": str(folder.key("play")),
-            "time_sync_servers": [TIME_SOURCE],
-        }
-        lines.append(f"    {one.name}:\n")
-        lines += [f"      {key}: {json.dumps(value)}\n" for key, value in values.items()]
-    write_whole(into or folder.inventory, "".join(lines))
+def write_inventories(folder: Folder, whole: bool) -> None:
+    """Write the overlays: of the small lab, and when it is up of the whole one with its VLANs, for the product."""
+    head = "# Written by script/lab up; loaded after inventory/hosts.yaml.\nall:\n"
+    known = [one for one in HOSTS if one.transports and one.kind != "probe"]
+    write_whole(folder.inventory, head + "  hosts:\n" + "".join(_entry(folder, one) for one in known if one in SMALL))
+    if not whole:
+        return
+    probes = "".join(_entry(folder, one, "        ") for one in HOSTS if one.kind == "probe")
+    group = f"  children:\n    probes:\n      vars: {{emr_kind: server}}\n      hosts:\n{probes}"
+    write_whole(folder.hospital, head + "  hosts:\n" + "".join(_entry(folder, one) for one in known) + group)
+    write_whole(folder.vlans, policy.overlay(policy.document()))
+
+
+def write_guest_inventory(folder: Folder) -> None:
+    """Write the overlay of the guest: storage that the shipped inventory does not know, with its titles and group."""
+    titles = {"emr_title_vi": "Thiết bị lưu trữ 02 (máy ảo của phòng thử)", "emr_title_en": "Storage 02 (guest of the lab)"}
+    more = "".join(f"      {key}: {json.dumps(value)}\n" for key, value in {"emr_kind": GUEST.kind, **titles}.items())
+    group = f"  children:\n    linux_storage:\n      hosts:\n        {GUEST.name}: {{}}\n"
+    head = "# Written by script/lab vm up; loaded after the inventories.\nall:\n  hosts:\n"
+    write_whole(folder.guest_inventory, head + _entry(folder, GUEST) + more + group)
+
+
+def _entry(folder: Folder, one: Host, indent: str = "    ") -> str:
+    """One host of an overlay; every value is quoted as JSON, which YAML reads as it stands."""
+    values: dict[str, Any] = {
+        "ansible_host": one.address,
+        "ansible_user": READER,
+        "ansible_ssh_private_key_file": str(folder.key("reader")),
+        "emr_known_hosts": str(folder.known_hosts),
+        "emr_transports": list(one.transports),
+        "emr_snmp": {
+            "version": one.snmp_version,
+            "secret_file": str(folder.secret(V3 if one.snmp_version == "3" else V2C)),
+        },
+        "emr_play_user": PLAYER,
+        "emr_play_key_file": str(folder.key("play")),
+        "time_sync_servers": [TIME_SOURCE],
+    }
+    if one.data_address:
+        values["emr_vlan_address"] = one.data_address
+    if one.vlan not in (0, OUTSIDE):
+        values["emr_vlan"] = one.vlan
+    lines = "".join(f"{indent}  {key}: {json.dumps(value)}\n" for key, value in values.items())
+    return f"{indent}{one.name}:\n{lines}"

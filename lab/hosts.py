@@ -16,12 +16,13 @@ from typing import Any
 
 from lab import base, network, processes, provision
 from lab.folder import Folder, LabError
-from lab.plan import DROPPED_RIGHTS, HOSTS, NAME, SWITCHBOARD, Host
+from lab.plan import DROPPED_RIGHTS, NAME, SWITCHBOARD, Host
 from lab.processes import Process
 
 _HERE = Path(__file__).resolve().parent
 _CGROUPS = Path("/sys/fs/cgroup")
 _STOP_SECONDS = 10.0  # for systemd to stop its services; it takes a fraction of a second here
+_ANSWERS = {"ssh": "ssh", "snmp": "snmpd"}  # what is waited for, and the service that gives it
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 SYSTEMD, NAMESPACES = "systemd", "namespaces"
@@ -50,13 +51,14 @@ class Running:
         return processes.first_of(self.process.pid)
 
 
-def remember(folder: Folder, name: str, running: Running | None) -> None:
-    """Write down at once what was started, so that a crash a moment later can be cleaned up."""
+def remember(folder: Folder, changes: dict[str, Running | None]) -> None:
+    """Write down at once what was started or ended, so that a crash a moment later can be cleaned up."""
     state = folder.remembered()
-    state["hosts"].pop(name, None)
-    if running:
-        pid, started = running.process.pid, running.process.started
-        state["hosts"][name] = {"pid": pid, "started": started, "how": running.how, "note": running.note}
+    for name, running in changes.items():
+        state["hosts"].pop(name, None)
+        if running:
+            pid, started = running.process.pid, running.process.started
+            state["hosts"][name] = {"pid": pid, "started": started, "how": running.how, "note": running.note}
     folder.remember(state)
 
 
@@ -72,7 +74,7 @@ def start(folder: Folder, one: Host, rights: provision.ReaderRights, note: str =
         groups = cgroups(one.name)
         for group in groups:
             group.mkdir(parents=True, exist_ok=True)
-        argv = ["unshare", "--mount", *shell, *map(str, groups)]
+        argv = ["unshare", "--mount", *shell, str(network.NETNS / one.namespace), *map(str, groups)]
     else:
         spaces = ["--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
         argv = ["nsenter", f"--net={network.NETNS / one.namespace}", "unshare", *spaces, *shell, DROPPED_RIGHTS]
@@ -82,12 +84,13 @@ def start(folder: Folder, one: Host, rights: provision.ReaderRights, note: str =
     if process is None:
         raise LabError(f"Host {one.name} ended at once: {last_words(folder, one)}")
     running = Running(process, SYSTEMD if systemd else NAMESPACES, note)
-    remember(folder, one.name, running)
+    remember(folder, {one.name: running})
     return running
 
 
 def stop(folder: Folder, hosts: Iterable[Host]) -> None:
     """Switch hosts off: those with systemd in order, the others at once, as by their power switch."""
+    hosts = list(hosts)
     gentle: list[Process] = []
     hard: list[Process] = []
     for one in hosts:
@@ -96,25 +99,30 @@ def stop(folder: Folder, hosts: Iterable[Host]) -> None:
             (gentle if running.how == SYSTEMD else hard).append(running.process)
     processes.end(hard, 0)
     processes.end(gentle, _STOP_SECONDS)
+    processes.end(survivors(hosts), 0)
     for one in hosts:
-        processes.end(survivors(one), 0)
         remove_cgroups(one.name)
-        remember(folder, one.name, None)
+    remember(folder, {one.name: None for one in hosts})
+
+
+def unplug(hosts: Iterable[Host]) -> None:
+    """Take the cards of hosts down; a network that a crash left unfinished is passed over, it goes as a whole later."""
+    for one in hosts:
         if network.inode(one.namespace) is not None:
-            with contextlib.suppress(LabError):  # a network that a crash left unfinished goes as a whole later
+            with contextlib.suppress(LabError):
                 network.unplug(one)
 
 
-def survivors(one: Host) -> list[Process]:
-    """Processes of a host that its own parent did not take along, told by their namespace or cgroup."""
-    found = set()
-    inode = network.inode(one.namespace)
-    if inode is not None:
-        found.update(processes.within("net", inode))
-    for group in cgroups(one.name):
-        for path in [group, *group.rglob("*")] if group.is_dir() else []:
-            with contextlib.suppress(OSError):
-                found.update(filter(None, map(Process.of, map(int, (path / "cgroup.procs").read_text().split()))))
+def survivors(hosts: Iterable[Host]) -> list[Process]:
+    """Processes of hosts that their own parents did not take along, told by their namespace or cgroup."""
+    found: set[Process] = set()
+    inodes = {inode for one in hosts if (inode := network.inode(one.namespace)) is not None}
+    for theirs in processes.within("net", inodes).values() if inodes else ():
+        found.update(theirs)
+    groups = [group for one in hosts for group in cgroups(one.name) if group.is_dir()]
+    for path in [path for group in groups for path in (group, *group.rglob("*"))]:
+        with contextlib.suppress(OSError):
+            found.update(filter(None, map(Process.of, map(int, (path / "cgroup.procs").read_text().split()))))
     return [process for process in found if process.pid != os.getpid()]
 
 
@@ -165,7 +173,9 @@ def awaited(folder: Folder, hosts: list[Host], seconds: float) -> str:
 
 def silent(hosts: Iterable[Host], seconds: float) -> str:
     """Which of these hosts do not answer within ``seconds``, in words; nothing when all do."""
-    addresses = [one.address for one in hosts if "ssh" in one.services]
+    addresses = [
+        f"{one.address}/{word}" for one in hosts for word, service in _ANSWERS.items() if service in one.services
+    ]
     if not addresses:
         return ""
     argv = ["nsenter", f"--net={network.NETNS / SWITCHBOARD}", sys.executable, "-I", str(_HERE / "ready.py")]
@@ -182,16 +192,20 @@ def enter(first: int, command: list[str]) -> list[str]:
     return ["nsenter", f"--target={first}", *spaces, *clean, *drop, *command]
 
 
-def state(folder: Folder) -> list[dict[str, Any]]:
-    """Every host as it is now: name, address, up or down, how it runs, pid, memory in KiB, and a word."""
+def state(folder: Folder, wanted: Iterable[Host]) -> list[dict[str, Any]]:
+    """These hosts as they are now: name, address, up or down, how they run, pid, memory in KiB, and a word."""
     rows = []
-    for one in HOSTS:
-        running = Running.recalled(folder, one.name)
-        first = running.first if running else None
+    cut = network.cut_off()
+    found = {one.name: Running.recalled(folder, one.name) for one in wanted}
+    firsts = {name: running.first if running else None for name, running in found.items()}
+    spaces = {name: Path(f"/proc/{first}/ns/pid").stat().st_ino for name, first in firsts.items() if first is not None}
+    theirs = processes.within("pid", spaces.values())
+    for one in wanted:
+        running, first = found[one.name], firsts[one.name]
         row: dict[str, Any] = {"name": one.name, "kind": one.kind, "address": one.address, "up": first is not None}
         if running and first is not None:
-            inside = processes.within("pid", Path(f"/proc/{first}/ns/pid").stat().st_ino)
-            note = " ".join(filter(None, [running.note, "its link is cut" if network.is_cut(one) else ""]))
+            inside = theirs[spaces[one.name]]
+            note = " ".join(filter(None, [running.note, "its link is cut" if one.name in cut else ""]))
             memory = processes.proportional_kib(inside)
             row |= {"how": running.how, "pid": first, "processes": len(inside), "memory_kib": memory, "note": note}
         rows.append(row)

@@ -5,10 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from lab.folder import Folder, LabError
-from lab.plan import BRIDGE, GATEWAY, HOSTS, SWITCH, SWITCHBOARD, UPLINK_PORT, Host, host
+from lab.plan import (
+    ACCESS,
+    BRIDGE,
+    CORE,
+    DATA,
+    FIREWALL,
+    GATEWAY,
+    HOSTS,
+    OUTSIDE,
+    SWITCHBOARD,
+    SWITCHES,
+    TRUNKS,
+    WAN,
+    Host,
+    host,
+)
 from lab.processes import run
 
 NETNS = Path("/run/netns")
@@ -56,38 +72,56 @@ def build(folder: Folder) -> bool:
         lines.append(f"link add {one.name} type veth peer name eth0 address {one.mac} netns {one.namespace}")
         lines.append(f"link set {one.name} master {BRIDGE} up")
     batch(SWITCHBOARD, lines)
-    batch(host(SWITCH).namespace, _switch_cables())
+    for one in SWITCHES:
+        batch(one.namespace, _cables(one))
+    batch(host(FIREWALL).namespace, [_line_out()])
     for one in HOSTS:
-        batch(one.namespace, ["link set lo up", f"addr add {one.address}/24 dev eth0"])
+        cards = [f"addr add {card.address}/24 dev {card.name}" for card in one.cards]
+        batch(one.namespace, ["link set lo up", f"addr add {one.address}/24 dev eth0", *cards])
     return not mounted_before
 
 
-def _switch_cables() -> list[str]:
+def _cables(switch: Host) -> list[str]:
+    """The cables from a switch to whatever is plugged into it, and the trunk."""
     lines = [
-        f"link add port{one.port} type veth peer name eth1 address {one.port_mac} netns {one.namespace}"
+        f"link add port{card.port} type veth peer name {card.name} address {card.mac} netns {one.namespace}"
         for one in HOSTS
-        if one.port
+        for card in one.cards
+        if card.switch == switch.name
     ]
-    # The uplink ends in the switchboard, plugged into nothing: a real trunk port with a live neighbour.
-    return [*lines, f"link add port{UPLINK_PORT} type veth peer name uplink netns {SWITCHBOARD}"]
+    if switch.name == ACCESS:
+        far = f"port{TRUNKS[CORE]} netns {host(CORE).namespace}"
+        lines.append(f"link add port{TRUNKS[ACCESS]} type veth peer name {far}")
+    return lines
+
+
+def _line_out() -> str:
+    """The line from the firewall to what stands for the Internet; no switch is on it."""
+    near = next(card for card in host(FIREWALL).cards if card.name == WAN)
+    far, its = next((one, card) for one in HOSTS for card in one.cards if card.vlan == OUTSIDE and card.name != WAN)
+    peer = f"peer name {its.name} address {its.mac} netns {far.namespace}"
+    return f"link add {near.name} address {near.mac} type veth {peer}"
 
 
 def plug(one: Host) -> None:
     """Bring the cards of a host up: it is switched on."""
-    lines = ["link set eth0 up", f"route replace default via {GATEWAY}"]
-    if one.port:
-        lines.append("link set eth1 up")
+    # What is not the hospital's leaves the firewall on its outer leg, where only the stand-in for the Internet listens.
+    default = f"{DATA}.{OUTSIDE}.2" if one.name == FIREWALL else GATEWAY
+    lines = ["link set eth0 up", *(f"link set {card.name} up" for card in one.cards)]
+    if one.kind != "firewall":
+        lines += [f"route replace {DATA}.0.0/16 via {card.gateway}" for card in one.cards]
+    if not any(card.vlan == OUTSIDE and card.name != WAN for card in one.cards):
+        lines.append(f"route replace default via {default}")
+    lines += [f"link set port{port} up" for port in ports(one)]
     batch(one.namespace, lines)
-    if one.name == SWITCH:
-        batch(one.namespace, [f"link set port{port} up" for port in _ports()])
-        batch(SWITCHBOARD, ["link set uplink up"])
+    if one.name == ACCESS:  # in the small lab, where the core is off, the trunk has a live neighbour all the same
+        batch(host(CORE).namespace, [f"link set port{TRUNKS[CORE]} up"])
 
 
 def unplug(one: Host) -> None:
     """Take the cards of a host down: a host that is off answers nothing, not even with a refusal."""
-    batch(one.namespace, ["link set eth0 down", *(["link set eth1 down"] if one.port else [])])
-    if one.name == SWITCH:
-        batch(one.namespace, [f"link set port{port} down" for port in _ports()])
+    cards = ["eth0", *(card.name for card in one.cards), *(f"port{port}" for port in ports(one))]
+    batch(one.namespace, [f"link set {card} down" for card in cards])
 
 
 def cut(one: Host) -> None:
@@ -97,29 +131,34 @@ def cut(one: Host) -> None:
     batch(SWITCHBOARD, [known, f"link set {one.name} nomaster"])
 
 
-def mend(one: Host) -> None:
-    """Undo ``cut``; also harmless on a link that was never cut."""
-    batch(SWITCHBOARD, [f"link set {one.name} master {BRIDGE}"])
-    subprocess.run(
-        ["ip", "-n", SWITCHBOARD, "neigh", "del", one.address, "dev", BRIDGE], capture_output=True, check=False
-    )
+def mend(hosts: Iterable[Host]) -> None:
+    """Undo ``cut``; also harmless on links that were never cut."""
+    hosts = list(hosts)
+    if not hosts:
+        return
+    batch(SWITCHBOARD, [f"link set {one.name} master {BRIDGE}" for one in hosts])
+    gone = "".join(f"neigh del {one.address} dev {BRIDGE}\n" for one in hosts)  # most of them are not there
+    argv = ["ip", "-n", SWITCHBOARD, "-force", "-batch", "-"]
+    subprocess.run(argv, input=gone, text=True, capture_output=True, check=False)
 
 
-def is_cut(one: Host) -> bool:
-    """Whether ``cut`` is in force for this host."""
-    done = subprocess.run(
-        ["ip", "-n", SWITCHBOARD, "-o", "link", "show", one.name], capture_output=True, text=True, check=False
-    )
-    return done.returncode == 0 and " master " not in done.stdout
+def cut_off() -> set[str]:
+    """The names of the hosts for which ``cut`` is in force."""
+    done = subprocess.run(["ip", "-n", SWITCHBOARD, "-o", "link"], capture_output=True, text=True, check=False)
+    links = {words[1].partition("@")[0].rstrip(":"): words for words in map(str.split, done.stdout.splitlines())}
+    return {one.name for one in HOSTS if one.name in links and "master" not in links[one.name]}
 
 
 def remove(unmount: bool) -> None:
     """Delete every lab namespace, and the mount of /run/netns if it was made for us and is empty now."""
+    standing = []
     for name in names():
         if inode(name) is None:
             (NETNS / name).unlink(missing_ok=True)
         else:
-            run("ip", "netns", "del", name)
+            standing.append(f"netns del {name}")
+    if standing:
+        batch(None, standing)
     if unmount and NETNS.is_dir() and not any(NETNS.iterdir()) and os.path.ismount(NETNS):
         run("umount", str(NETNS))
 
@@ -133,5 +172,7 @@ def batch(namespace: str | None, lines: list[str]) -> None:
         raise LabError(f"The network of the lab cannot be set up in {namespace or 'this machine'}: {error}") from None
 
 
-def _ports() -> list[int]:
-    return sorted([one.port for one in HOSTS if one.port] + [UPLINK_PORT])
+def ports(one: Host) -> list[int]:
+    """The numbers of a switch's ports; none for any other host."""
+    taken = [card.port for other in HOSTS for card in other.cards if card.port and card.switch == one.name]
+    return sorted([*taken, TRUNKS[one.name]]) if one.name in TRUNKS else []

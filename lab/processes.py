@@ -60,13 +60,14 @@ def all_pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
-def within(kind: str, inode: int) -> list[Process]:
-    """Every living process in the namespace of this kind (net, pid, mnt) and inode."""
-    found = []
+def within(kind: str, inodes: Iterable[int]) -> dict[int, list[Process]]:
+    """Every living process in the namespaces of this kind (net, pid, mnt), by inode, in one walk over all processes."""
+    found: dict[int, list[Process]] = {inode: [] for inode in inodes}
     for pid in all_pids():
         with contextlib.suppress(OSError):
-            if Path(f"/proc/{pid}/ns/{kind}").stat().st_ino == inode and (one := Process.of(pid)):
-                found.append(one)
+            inode = Path(f"/proc/{pid}/ns/{kind}").stat().st_ino
+            if inode in found and (one := Process.of(pid)):
+                found[inode].append(one)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import stat
@@ -11,9 +12,10 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import policy
 from lab.folder import REPOSITORY, Folder
 from lab.handover import secrets_of
-from lab.plan import GUEST, HOSTS, NETWORK, PLAYER, READER, UPLINK_PORT, UPLINK_VLANS, Host
+from lab.plan import CORE, GUEST, HOSTS, NETWORK, PLAYER, READER, TRUNK_VLANS, TRUNKS, Host, host
 from lab.processes import run
 
 _HERE = Path(__file__).resolve().parent
@@ -145,9 +147,12 @@ def prepare(folder: Folder, one: Host, base: Path, rights: ReaderRights, systemd
         root.put("etc/machine-id", uuid.uuid4().hex + "\n", 0o444)
     if "ssh" in one.services:
         _ssh(root, folder, one, rights)
+    if "snmpd" in one.services:
         _snmp(root, folder, one)
     _time(root, one)
     _init(root, one, systemd)
+    if one.kind == "firewall":
+        _firewall(root)
     if one.tree == "device":
         _agents(root, one)
 
@@ -172,7 +177,8 @@ def _snmp(root: Root, folder: Folder, one: Host) -> None:
         f"rouser {v3['user']} priv",
     ]
     if agent := _AGENTS.get(one.kind):
-        lines += [f"sysDescr {agent.describes}", f"sysServices {agent.layers}"]
+        what = agent.describes.replace("access", "core") if one.name == CORE else agent.describes
+        lines += [f"sysDescr {what}", f"sysServices {agent.layers}"]
         lines += [f"pass_persist {branch} /usr/local/sbin/lab-agent {agent.name}" for branch in agent.branches]
     root.put("etc/snmp/snmpd.conf", "\n".join(lines) + "\n", 0o600)
     without = "smux,mteTrigger,mteTriggerConf" + (",hr_device,hr_print" if one.kind == "printer" else "")
@@ -191,8 +197,39 @@ def _time(root: Root, one: Host) -> None:
         root.put("etc/chrony/chrony.conf", rules)
 
 
+def _firewall(root: Root) -> None:
+    """What makes a router of it, and the rules it starts with; once only, because a play may bring others."""
+    if (root.path / "etc/nftables.conf").exists():
+        return
+    root.put("etc/nftables.conf", policy.rules(policy.document()), 0o755)
+    root.put("etc/sysctl.d/60-router.conf", "net.ipv4.ip_forward = 1\n")
+    _enable(root, "/lib/systemd/system/nftables.service")
+
+
+def _enable(root: Root, unit: str) -> None:
+    """Have systemd start a unit of the kind that runs before the network is used."""
+    link = root.path / "etc/systemd/system/sysinit.target.wants" / Path(unit).name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(unit)
+
+
+_CARDS_UNIT = """[Unit]
+Description=Cards of the lab's network compute their checksums themselves
+DefaultDependencies=no
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/lab-cards
+"""
+
+
 def _init(root: Root, one: Host, systemd: bool) -> None:
+    root.put("usr/local/sbin/lab-cards", (_HERE / "boot/lab-cards").read_bytes(), 0o755)
     if systemd:
+        root.put("etc/systemd/system/lab-cards.service", _CARDS_UNIT)
+        _enable(root, "/etc/systemd/system/lab-cards.service")
         (root.path / "usr/sbin/init").unlink(missing_ok=True)
         # Debian's unit asks for the right to set the clock, which no lab host has.
         root.put("etc/systemd/system/chrony.service.d/lab.conf", "[Unit]\nConditionCapability=\n")
@@ -212,29 +249,40 @@ def _agents(root: Root, one: Host) -> None:
     state = f"var/lib/{one.kind}/state.json"
     shipped = _HERE / "agents" / f"{one.kind}-state.json"
     if shipped.exists() and not (root.path / state).exists():
-        root.put(state, shipped.read_bytes())
+        told = json.loads(shipped.read_text(encoding="utf-8"))
+        if one.kind == "printer" and not one.small:  # no two printers are the same one
+            told["serial"] += one.name.removeprefix("prn")
+        root.put(state, json.dumps(told, indent=1) + "\n")
     if one.kind == "switch":
-        ports = [
-            f"-- add-port sw0 port{h.port} tag={h.vlan} -- set interface port{h.port} ofport_request={h.port}"
-            for h in HOSTS
-            if h.port
-        ]
-        trunks = ",".join(str(vlan) for vlan in UPLINK_VLANS)
-        ports.append(
-            f"-- add-port sw0 port{UPLINK_PORT} trunks={trunks}"
-            f" -- set interface port{UPLINK_PORT} ofport_request={UPLINK_PORT}"
-        )
-        root.put("etc/default/lab-switch", f"LAB_SWITCH_PORTS='{' '.join(ports)}'\n")
+        root.put("etc/default/lab-switch", f"LAB_SWITCH_PORTS='{' '.join(_switch_ports(one))}'\n")
         root.put("etc/init.d/lab-switch", (_HERE / "boot/lab-switch").read_bytes(), 0o755)
 
 
+def _switch_ports(switch: Host) -> list[str]:
+    """What makes this switch's ports, in the words of ovs-vsctl."""
+    ports = {
+        card.port: f"tag={card.vlan}"
+        for other in HOSTS
+        for card in other.cards
+        if card.switch == switch.name and card.port
+    }
+    ports[TRUNKS[switch.name]] = f"trunks={','.join(str(vlan) for vlan in TRUNK_VLANS)}"
+    return [
+        f"-- add-port sw0 port{port} {setting} -- set interface port{port} ofport_request={port}"
+        for port, setting in sorted(ports.items())
+    ]
+
+
 def new_host_keys(folder: Folder, name: str) -> None:
-    """Generate a full set of SSH host keys for one host, replacing what it had."""
+    """Generate SSH host keys for one host, replacing what it had: a full set, or for one of the many just one."""
     keys = folder.host_keys(name)
     fresh = keys.with_name(f".{name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     (fresh / "etc/ssh").mkdir(parents=True, mode=0o700)
-    run("ssh-keygen", "-q", "-A", "-f", str(fresh))
+    if host(name).small or host(name).systemd:
+        run("ssh-keygen", "-q", "-A", "-f", str(fresh))
+    else:  # the kind that costs next to nothing to make
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(fresh / "etc/ssh/ssh_host_ed25519_key"))
     for key in (fresh / "etc/ssh").glob("*.pub"):
         kind, data = key.read_text(encoding="ascii").split()[:2]
         key.write_text(f"{kind} {data} root@{name}\n", encoding="ascii")

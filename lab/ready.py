@@ -1,7 +1,7 @@
 """Wait until hosts answer on SSH and SNMP; it refuses to log in: a greeting and an engine's report are enough.
 
-Run inside the lab's namespace with the longest wait in seconds and `address` or `address,snmp` words; prints those that
-did not answer in time. The limit is a clock's, not a number of tries.
+Run inside the lab's namespace with the longest wait in seconds and words `address/ssh` or `address/snmp`; prints those
+that did not answer in time. The limit is a clock's, not a number of tries.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 # An SNMPv3 request with an empty user and no engine: every agent answers it with a report of its own engine (RFC 3414).
 _DISCOVERY = bytes.fromhex(
@@ -38,14 +39,21 @@ def speaks_snmp(address: str) -> bool:
         return False
 
 
+def speaks(word: str) -> bool:
+    """Whether what ``address/protocol`` names answers now."""
+    address, _, protocol = word.partition("/")
+    return speaks_ssh(address) if protocol == "ssh" else speaks_snmp(address)
+
+
 def main() -> int:
     """Print what is still silent when the time is over; 0 when everything speaks."""
     end = time.monotonic() + float(sys.argv[1])
-    waiting = {(address, speaks) for address in sys.argv[2:] for speaks in (speaks_ssh, speaks_snmp)}
-    while waiting and time.monotonic() < end:
-        waiting = {(address, speaks) for address, speaks in waiting if not speaks(address)}
-        time.sleep(0.05)
-    print(" ".join(sorted(f"{address}/{'ssh' if speaks is speaks_ssh else 'snmp'}" for address, speaks in waiting)))
+    waiting = list(sys.argv[2:])
+    with ThreadPoolExecutor(max_workers=min(16, max(1, len(waiting)))) as pool:
+        while waiting and time.monotonic() < end:
+            waiting = [word for word, spoke in zip(waiting, pool.map(speaks, waiting), strict=True) if not spoke]
+            time.sleep(0.05)
+    print(" ".join(sorted(waiting)))
     return 1 if waiting else 0
 
 

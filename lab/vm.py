@@ -293,7 +293,7 @@ def _await(folder: Folder) -> None:
 
 def _hand_over(folder: Folder) -> None:
     handover.write_known_hosts(folder)
-    handover.write_inventory(folder, [GUEST], folder.guest_inventory)
+    handover.write_guest_inventory(folder)
 
 
 def _survivors(folder: Folder) -> list[Process]:

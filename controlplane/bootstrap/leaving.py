@@ -1,4 +1,4 @@
-"""What goes out: the weekly report and the evidence bundle."""
+"""What goes out: the weekly report, the evidence bundle, the copy of the store."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from controlplane import texts
 from controlplane.bootstrap.looking import Looking
 from controlplane.reports.weekly import EvidenceLine, IsoWeek, LookLine, render_weekly
 from controlplane.store.bundle import SigningKey, export
+from controlplane.store.copies import save_copy
 
 
 class Leaving(Looking):
@@ -45,6 +46,10 @@ class Leaving(Looking):
         name = self.campaign.hospital.name
         key = SigningKey.load(self.settings.keys_dir)
         return export(self.archive, key, out, self.clock(), (name.vi, name.en), progress)
+
+    def save_copy(self, to: Path) -> dict[str, Any]:
+        """Bring a copy of the whole store up to date, keys included, and walk its chain. Raises ``CopyError``."""
+        return save_copy(self.archive, self.settings.data_dir, to)
 
     def key_fingerprint(self) -> str:
         """The signing key's SHA-256, as reports print it. Raises ``SigningKeyError``."""

@@ -21,6 +21,7 @@ from controlplane.settings import SettingsError
 from controlplane.store.accounts import AccountError
 from controlplane.store.archive import ArchiveError, BusyError
 from controlplane.store.bundle import BundleError, SigningKeyError
+from controlplane.store.copies import CopyError
 from controlplane.store.vault import VaultError
 
 VERBS = (looking, checks, ahead, acting, backup, law, leaving, keeping)
@@ -41,6 +42,7 @@ NAMED: dict[type[Exception], Callable[[Any], tuple[str, dict[str, Any]]]] = {
     SettingsError: lambda e: ("cli.bad_setting", {"why": str(e)}),
     CatalogError: lambda e: ("cli.bad_catalog", {"why": str(e)}),
     AccountError: lambda e: (f"account.{e.code}", e.figures),
+    CopyError: lambda e: (f"copy.{e.code}", e.figures),
 }
 PLAIN = (ArchiveError, VaultError, BundleError, SigningKeyError)
 USAGE_KINDS = (SettingsError, AccountError, WeekError)
@@ -61,7 +63,7 @@ def main() -> None:
     except tuple(NAMED) as error:
         key, figures = next(make(error) for kind, make in NAMED.items() if isinstance(error, kind))
         refusal_screen().complain_both(key, **figures)
-        sys.exit(USAGE if isinstance(error, USAGE_KINDS) else FAILED)
+        sys.exit(exit_code(error))
     except PLAIN as error:
         refusal_screen().complain(str(error))
         sys.exit(BROKEN if isinstance(error, VaultError) else FAILED)
@@ -71,6 +73,13 @@ def main() -> None:
     except OSError as error:
         refusal_screen().complain_both("cli.cannot_write", path=error.filename or "-", why=error.strerror or str(error))
         sys.exit(FAILED)
+
+
+def exit_code(error: Exception) -> int:
+    """Of a refusal that has a sentence."""
+    if isinstance(error, CopyError) and error.code == "broken":
+        return BROKEN
+    return USAGE if isinstance(error, USAGE_KINDS) else FAILED
 
 
 def refusal_screen() -> Screen:

@@ -103,6 +103,22 @@ def chain(json: Json = False) -> None:
 
 
 @app.command()
+def save(
+    folder: Annotated[Path, typer.Argument(help="Where the copy stands, on another disk if there is one.")],
+    json: Json = False,
+) -> None:
+    """Copy the whole store, keys included, while it is in use, and walk the copy's chain. Exit 4 when it does not hold.
+
+    Called again it writes what is new. To go back, stop the service and put the folder in the place of the store.
+    """
+    made = plane().save_copy(folder)
+    if json:
+        screen().json(made | {"path": str(folder.absolute())})
+    else:
+        screen().tell("cli.saved", path=folder, **made)
+
+
+@app.command()
 def version(json: Json = False) -> None:
     """The version of this program."""
     if json:

@@ -582,6 +582,7 @@ _VETS: dict[str, _Vet] = {
     "emr_snmp": _vet_snmp,
     "emr_service": _vet_service,
     "emr_known_hosts": _vet_text,
+    "emr_vlan_address": _vet_address,
     "emr_play_user": _vet_text,
     "emr_play_key_file": _vet_text,
     "ansible_host": _vet_address,

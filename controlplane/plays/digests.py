@@ -61,9 +61,16 @@ def inventory_digest(files: Sequence[Path]) -> str:
     return digest_of([*files, *(folder for folder in beside if folder.is_dir())])
 
 
+RELEASE = "RELEASE"
+"""What script/release writes beside an installed tree: lines ``name=value``, the commit among them."""
+
+
 def commit_of(folder: Path) -> str | None:
-    """The commit checked out where the folder lies, read from .git itself; None without a checkout."""
+    """The commit checked out where the folder lies, read from .git itself, or that of an installed release; else None."""
     for place in (folder, *folder.parents):
+        if (place / RELEASE).is_file():
+            told = dict(line.partition("=")[::2] for line in (place / RELEASE).read_text(encoding="utf-8").splitlines())
+            return told.get("commit")
         git = place / ".git"
         try:
             if git.is_file():  # a worktree: "gitdir: <path>"

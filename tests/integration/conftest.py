@@ -55,6 +55,16 @@ class Lab:
         return self.dir / "inventory.yaml"
 
     @property
+    def hospital(self) -> Path:
+        """The overlay of the whole lab, probes included; it exists while the whole lab is up (``whole_lab``)."""
+        return self.dir / "hospital.yaml"
+
+    @property
+    def vlans(self) -> Path:
+        """inventory/vlans.yaml with the lab's subnets; put it beside a copy of inventory/hosts.yaml."""
+        return self.dir / "vlans.yaml"
+
+    @property
     def known_hosts(self) -> Path:
         return self.dir / "known_hosts"
 
@@ -75,7 +85,12 @@ class Lab:
         return _run([LAB, "in", host, *argv], options)
 
     def run_lab(self, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run ``script/lab`` with other words."""
+        """Run ``script/lab`` with other words. ``up`` is that of the small lab: most tests need one host of each kind.
+
+        A whole lab that is up stays whole, unless ``--fresh`` begins anew; ``up --whole`` brings up all of it.
+        """
+        if args[:1] == ("up",):
+            args = ("up", *(["--small"] if "--whole" not in args else []), *(a for a in args[1:] if a != "--whole"))
         return _run([LAB, *args], options)
 
     def status(self) -> dict[str, dict[str, Any]]:
@@ -126,3 +141,14 @@ def lab() -> Iterator[Lab]:
         except BlockingIOError:
             return
         there.run_lab("down", check=True)
+
+
+@pytest.fixture(scope="module")
+def whole_lab(lab: Lab) -> Lab:
+    """The lab with every host, up: 35 workstations, the printers, both switches, the firewall, storage and probes.
+
+    It stays whole until somebody takes it down, so that later tests of it find it up; the small lab's tests work in it.
+    """
+    up = lab.run_lab("up", "--whole")
+    assert up.returncode == 0, up.stderr
+    return lab

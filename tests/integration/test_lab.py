@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.plan import HOSTS, NAME, SWITCHBOARD
 from lab.processes import Process
 from tests.integration.conftest import ROOT, Lab
 
@@ -34,11 +34,11 @@ VLAN_DATABASE, PVID = "1.3.6.1.2.1.17.7.1.4.2.1.3.0", "1.3.6.1.2.1.17.7.1.4.5.1.
 
 def traces(lab: Lab) -> list[str]:
     """What of the lab can be seen on this machine: mounts, namespaces, cgroups, cards, processes."""
-    found = [line for line in Path("/proc/mounts").read_text().splitlines() if str(lab.dir) in line or "lab-" in line]
+    found = [line for line in Path("/proc/mounts").read_text().splitlines() if str(lab.dir) in line]
     namespaces = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout.split()
-    found += [name for name in namespaces if name == "lab-sw" or name.removeprefix("lab-") in {*ADDRESSES, "time"}]
-    found += [str(path) for path in Path("/sys/fs/cgroup").rglob("emr-lab*")]
-    found += [path.name for path in Path("/sys/class/net").iterdir() if path.name in ADDRESSES]
+    found += sorted({SWITCHBOARD, *(one.namespace for one in HOSTS)} & set(namespaces))
+    found += [str(path) for path in Path("/sys/fs/cgroup").rglob(f"emr-{NAME}")]
+    found += [path.name for path in Path("/sys/class/net").iterdir() if path.name in {one.name for one in HOSTS}]
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:
@@ -46,7 +46,7 @@ def traces(lab: Lab) -> list[str]:
                 mounts = (process / "mounts").read_text()
             except OSError:
                 continue
-            if f"{lab.dir}/hosts" in words or re.search(r"^lab-\S+ / overlay", mounts, re.MULTILINE):
+            if f"{lab.dir}/hosts" in words + mounts:
                 found.append(f"process {process.name} {words}")
     return found
 
@@ -135,14 +135,14 @@ def test_no_host_can_change_the_machine(lab: Lab, host: str) -> None:
 
 
 def test_the_switch_tells_its_vlans_through_database_numbers_of_their_own(lab: Lab) -> None:
-    names = [f"{PVID}.{port}" for port in (1, 2, 3, 4)] + [f"{VLAN_DATABASE}.{vlan}" for vlan in (10, 20, 30)]
-    assert lab.snmp(ADDRESSES["sw-acc-01"], *names) == ["10", "10", "20", "30", "101", "102", "103"]
-    learned = f"1.3.6.1.2.1.17.7.1.2.2.1.2.102.2.119.0.0.1.{0x0D}"  # pc-03's card, in the database of VLAN 20
+    names = [f"{PVID}.{port}" for port in (1, 2, 3, 4)] + [f"{VLAN_DATABASE}.{vlan}" for vlan in (20, 30, 40)]
+    assert lab.snmp(ADDRESSES["sw-acc-01"], *names) == ["20", "20", "20", "40", "101", "102", "103"]
+    learned = f"1.3.6.1.2.1.17.7.1.2.2.1.2.101.2.119.0.0.1.{0x0D}"  # pc-03's card, in the database of VLAN 20
     assert lab.snmp(ADDRESSES["sw-acc-01"], learned) == ["3"]
-    lab.inside("sw-acc-01", ["ovs-vsctl", "set", "port", "port3", "tag=10"], check=True)
+    lab.inside("sw-acc-01", ["ovs-vsctl", "set", "port", "port3", "tag=30"], check=True)
     try:
         time.sleep(1.1)  # the agent reads the switch at most once a second
-        assert lab.snmp(ADDRESSES["sw-acc-01"], f"{PVID}.3") == ["10"]
+        assert lab.snmp(ADDRESSES["sw-acc-01"], f"{PVID}.3") == ["30"]
     finally:
         lab.inside("sw-acc-01", ["ovs-vsctl", "set", "port", "port3", "tag=20"], check=True)
 
@@ -253,7 +253,9 @@ def test_up_works_when_everything_was_killed_and_nothing_is_remembered(lab: Lab)
 @pytest.mark.parametrize("seconds", [0.1, 0.25, 0.4, 0.6, 0.9])
 def test_an_up_that_is_killed_half_way_does_no_harm(lab: Lab, seconds: float) -> None:
     lab.run_lab("down", check=True)
-    began = subprocess.Popen([str(ROOT / "script" / "lab"), "up"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    began = subprocess.Popen(
+        [str(ROOT / "script" / "lab"), "up", "--small"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     time.sleep(seconds)
     began.kill()
     began.wait()
@@ -266,7 +268,7 @@ def test_an_up_that_is_killed_half_way_does_no_harm(lab: Lab, seconds: float) ->
 
 def test_two_ups_at_once_wait_for_each_other(lab: Lab) -> None:
     lab.run_lab("down", check=True)
-    words = [str(ROOT / "script" / "lab"), "up"]
+    words = [str(ROOT / "script" / "lab"), "up", "--small"]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [one.communicate(timeout=120) for one in both]
     assert [one.returncode for one in both] == [0, 0], said
