@@ -176,7 +176,7 @@ SWITCHES = tuple(one for one in HOSTS if one.kind == "switch")
 
 def host(name: str) -> Host:
     """The host called ``name``; raises KeyError when the lab has none."""
-    for one in HOSTS:
+    for one in (*HOSTS, GUEST):
         if one.name == name:
             return one
     raise KeyError(name)
