@@ -12,7 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from lab import base, handover, hosts, network, provision
+from lab import base, handover, hosts, network, provision, vm
 from lab.folder import Folder, LabError, say
 from lab.hosts import Running
 from lab.plan import HOSTS, NAME, SMALL, SWITCHBOARD, Host, host
@@ -104,6 +104,7 @@ def refresh(folder: Folder, one: Host, rights: provision.ReaderRights) -> None:
 
 def clean(folder: Folder) -> None:
     """End every process of the lab, then delete its namespaces; nothing is assumed about how it came to this."""
+    vm.stop(folder)
     hosts.stop(folder, HOSTS)
     network.remove(bool(folder.remembered().get("made_netns_mount")))
     folder.remember({"hosts": {}})
@@ -208,6 +209,56 @@ def run_in_host(folder: Folder, one: Host, command: list[str]) -> None:
     become(hosts.enter(first, command))
 
 
+def guest(folder: Folder, args: argparse.Namespace) -> int:
+    """What concerns the QEMU guest; the exit code."""
+    if args.what == "exec":
+        if not args.command or vm.Running.recalled(folder) is None:
+            raise LabError("script/lab vm exec needs a program to run, and the guest to be up.")
+        become(vm.command(folder, args.command))
+    if args.what == "status":
+        row = vm.status(folder)
+        say(json.dumps(row))
+        return 0 if row["up"] else 1
+    with folder.locked():
+        if args.what == "up":
+            refuse_other_folder(folder)
+            vm.up(folder)
+        elif args.what == "down":
+            vm.stop(folder)
+            say("The guest is down.")
+        elif args.what in ("pull", "plug"):
+            (vm.pull if args.what == "pull" else vm.plug)(folder, args.serial)
+        else:
+            vm.judge(folder, args.serial, failing=args.what == "fail")
+    return 0
+
+
+def guest_arguments(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The verbs of the QEMU guest."""
+    one = verbs.add_parser("vm", help="a QEMU guest with a kernel and disks of its own")
+    what = one.add_subparsers(dest="what", required=True, metavar="WHAT")
+    what.add_parser("up", help="build its disk if needed and start it from there, unless it is up")
+    what.add_parser("down", help="switch it off and forget what it has written")
+    what.add_parser("status", help="tell of it as JSON")
+    one = what.add_parser("exec", help="run a program in it, as root")
+    one.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD...")
+    for verb, words in (
+        ("pull", "pull a disk out while it runs"),
+        ("plug", "plug a disk in while it runs: a new one, or one that was pulled"),
+        ("fail", "let an NVMe disk say of itself that it fails (SMART)"),
+        ("heal", "undo fail"),
+    ):
+        one = what.add_parser(verb, help=words)
+        one.add_argument("serial", type=serial_number, metavar="SERIAL")
+
+
+def serial_number(text: str) -> str:
+    """A disk's serial number that QEMU takes as a name, too."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,18}", text):
+        raise argparse.ArgumentTypeError("a serial number is a letter and then letters, digits and hyphens, 19 at most")
+    return text
+
+
 def arguments() -> argparse.ArgumentParser:
     """The verbs."""
     parser = argparse.ArgumentParser(prog="script/lab", description="Real hosts on this machine, in namespaces.")
@@ -233,6 +284,7 @@ def arguments() -> argparse.ArgumentParser:
     ):
         one = verbs.add_parser(verb, help=words)
         one.add_argument("host", choices=_NAMES)
+    guest_arguments(verbs)
     return parser
 
 
@@ -245,6 +297,8 @@ def work(args: argparse.Namespace) -> int:
     if not re.fullmatch(r"[a-z][a-z0-9]{0,7}", NAME):
         raise LabError(f"EMRCTL_LAB_NAME is {NAME!r}; it must be one to eight small letters and digits.")
     folder = Folder.chosen()
+    if args.verb == "vm":
+        return guest(folder, args)
     if args.verb in ("exec", "in") and not args.command:
         raise LabError(f"script/lab {args.verb} needs a program to run.")
     if args.verb == "exec":

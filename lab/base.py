@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.folder import Folder, LabError, say, write_whole
@@ -73,9 +74,9 @@ def release() -> str:
     return name
 
 
-def need_tools() -> None:
-    """Install the Debian packages that the lab itself needs, and say so."""
-    lacking = sorted({package for program, package in _TOOLS.items() if not shutil.which(program)})
+def need_tools(tools: Mapping[str, str] = _TOOLS) -> None:
+    """Install the Debian packages that bring these programs, by default those of the lab itself, and say so."""
+    lacking = sorted({package for program, package in tools.items() if not shutil.which(program)})
     if not lacking:
         return
     if not shutil.which("apt-get"):

@@ -59,6 +59,16 @@ class Folder:
         return self.path / "inventory.yaml"
 
     @property
+    def guest_inventory(self) -> Path:
+        """The Ansible overlay with the address of the guest, which is there while the guest is up."""
+        return self.path / "guest-inventory.yaml"
+
+    @property
+    def guest(self) -> Path:
+        """What belongs to the QEMU guest: its images, and below ``run`` what one start of it needs."""
+        return self.path / "guest"
+
+    @property
     def hospital(self) -> Path:
         """The overlay of the whole lab: every host of the other one, and all the rest with the probes."""
         return self.path / "hospital.yaml"
@@ -95,13 +105,13 @@ class Folder:
             state = json.loads((self.path / "state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {"hosts": {}}
-        if not isinstance(state, dict) or state.get("boot") != _boot_id():
+        if not isinstance(state, dict) or state.get("boot") != boot_id():
             return {"hosts": {}}
         return state
 
     def remember(self, state: dict[str, Any]) -> None:
         """Keep what must be known to end exactly our own processes later."""
-        text = json.dumps({**state, "boot": _boot_id()}, indent=1, sort_keys=True)
+        text = json.dumps({**state, "boot": boot_id()}, indent=1, sort_keys=True)
         write_whole(self.path / "state.json", text + "\n", 0o600)
 
     @contextlib.contextmanager
@@ -125,5 +135,6 @@ class Folder:
             yield
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """What tells this start of the machine from any other."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -8,7 +8,7 @@ from typing import Any
 
 from lab import policy
 from lab.folder import Folder, write_whole
-from lab.plan import HOSTS, OUTSIDE, PLAYER, READER, SMALL, Host, legs_of, ports_of
+from lab.plan import GUEST, HOSTS, OUTSIDE, PLAYER, READER, SMALL, Host, legs_of, ports_of
 from lab.processes import run
 
 V2C, V3 = "lab-v2c", "lab-v3"
@@ -48,7 +48,7 @@ def _read_secret(folder: Folder, name: str) -> dict[str, str]:
 def write_known_hosts(folder: Folder) -> None:
     """Write what the hosts' own keys are, from the keys themselves: nobody on the way is asked."""
     lines = []
-    for one in HOSTS:
+    for one in (*HOSTS, GUEST):
         if "ssh" in one.services:
             for key in sorted(folder.host_keys(one.name).glob("*.pub")):
                 kind, data = key.read_text(encoding="ascii").split()[:2]
@@ -67,6 +67,15 @@ def write_inventories(folder: Folder, whole: bool) -> None:
     group = f"  children:\n    probes:\n      vars: {{emr_kind: probe}}\n      hosts:\n{probes}"
     write_whole(folder.hospital, head + "  hosts:\n" + "".join(_entry(folder, one) for one in known) + group)
     write_whole(folder.vlans, policy.overlay(policy.document()))
+
+
+def write_guest_inventory(folder: Folder) -> None:
+    """Write the overlay of the guest: storage that the shipped inventory does not know, with its titles and group."""
+    titles = {"emr_title_vi": "Thiết bị lưu trữ 02 (máy ảo của phòng thử)", "emr_title_en": "Storage 02 (guest of the lab)"}
+    more = "".join(f"      {key}: {json.dumps(value)}\n" for key, value in {"emr_kind": GUEST.kind, **titles}.items())
+    group = f"  children:\n    linux_storage:\n      hosts:\n        {GUEST.name}: {{}}\n"
+    head = "# Written by script/lab vm up; loaded after the inventories.\nall:\n  hosts:\n"
+    write_whole(folder.guest_inventory, head + _entry(folder, GUEST) + more + group)
 
 
 def _entry(folder: Folder, one: Host, indent: str = "    ") -> str:

@@ -162,7 +162,7 @@ def last_words(folder: Folder, one: Host) -> str:
 def awaited(folder: Folder, hosts: list[Host], seconds: float) -> str:
     """Wait until these hosts answer; in words what is wrong after ``seconds`` or when one has ended, or nothing."""
     end = time.monotonic() + seconds
-    while quiet := _silent(hosts, min(2.0, max(0.1, end - time.monotonic()))):
+    while quiet := silent(hosts, min(2.0, max(0.1, end - time.monotonic()))):
         ended = [one for one in hosts if Running.recalled(folder, one.name) is None]
         if ended:
             return "; ".join(f"{one.name} ended: {last_words(folder, one)}" for one in ended)
@@ -171,7 +171,8 @@ def awaited(folder: Folder, hosts: list[Host], seconds: float) -> str:
     return ""
 
 
-def _silent(hosts: Iterable[Host], seconds: float) -> str:
+def silent(hosts: Iterable[Host], seconds: float) -> str:
+    """Which of these hosts do not answer within ``seconds``, in words; nothing when all do."""
     addresses = [
         f"{one.address}/{word}" for one in hosts for word, service in _ANSWERS.items() if service in one.services
     ]

@@ -170,6 +170,8 @@ HOSTS: tuple[Host, ...] = (
     *(_probe(at, vlan) for at, vlan in enumerate(VLANS)),
     Host("probe-internet", 201 + len(VLANS), "probe", "debian", _PROBE, ("ssh",), vlan=OUTSIDE),
 )
+# Not among HOSTS: a QEMU guest with a kernel of its own, brought up by `script/lab vm up` alone.
+GUEST = Host("nas-02", 30, "nas", "debian", _DEVICE, _BOTH, systemd=True)
 SMALL: tuple[Host, ...] = tuple(one for one in HOSTS if one.small)
 SWITCHES = tuple(one for one in HOSTS if one.kind == "switch")
 
@@ -193,7 +195,7 @@ def legs_of(firewall: Host) -> dict[str, int | str]:
 
 def host(name: str) -> Host:
     """The host called ``name``; raises KeyError when the lab has none."""
-    for one in HOSTS:
+    for one in (*HOSTS, GUEST):
         if one.name == name:
             return one
     raise KeyError(name)

@@ -18,7 +18,7 @@ from controlplane.domain.isolation import INTERNET, Place, probe_plans
 from lab import policy
 from lab.folder import REPOSITORY, Folder
 from lab.handover import secrets_of
-from lab.plan import CORE, HOSTS, NETWORK, PLAYER, READER, Host, host, ports_of
+from lab.plan import CORE, GUEST, HOSTS, NETWORK, PLAYER, READER, Host, host, ports_of
 from lab.processes import run
 
 _HERE = Path(__file__).resolve().parent
@@ -145,7 +145,7 @@ def prepare(folder: Folder, one: Host, base: Path, rights: ReaderRights, systemd
     for name in ("upper", "work", "root"):
         (folder.host_dir(one.name) / name).mkdir(parents=True, exist_ok=True)
     root.put("etc/hostname", f"{one.name}\n")
-    names = "".join(f"{other.address} {other.name}\n" for other in HOSTS)
+    names = "".join(f"{other.address} {other.name}\n" for other in (*HOSTS, GUEST))
     root.put("etc/hosts", f"127.0.0.1 localhost\n{names}")
     if not (root.path / "etc/machine-id").exists():
         root.put("etc/machine-id", uuid.uuid4().hex + "\n", 0o444)

@@ -198,6 +198,57 @@ def _zfs_arrays(text: str) -> Iterator[tuple[bool, bool]]:
         yield any(c.startswith(("mirror", "raidz", "draid")) for c in cells[1:]), cells[0] != "ONLINE"
 
 
+_DISK_NAMES = (*(f"sd{letter}" for letter in "abcdefghijklmnop"), *(f"nvme{number}" for number in range(12)))
+_WORN_ATTRIBUTES = {"5", "197", "198"}  # sectors replaced, waiting to be replaced, and lost
+
+
+def read_smart(text: str) -> dict[str, Any]:
+    """What disks say of their own health: how many fail by their own account, and how many say nothing.
+
+    A disk fails when its own verdict is bad or an NVMe disk warns. ``failing`` has no figure where no disk says a word.
+    """
+    rows = [_disk_health(*disk) for disk in _smart_disks(text)]
+    speaking = [row for row in rows if row["healthy"] is not None]
+    return {
+        "disks": len(rows),
+        "failing": sum(not row["healthy"] for row in speaking) if speaking else None,
+        "silent": len(rows) - len(speaking),
+        "bad_sectors": sum(row["bad_sectors"] for row in rows),
+        "rows": rows,
+    }
+
+
+def _smart_disks(text: str) -> list[tuple[str, list[str]]]:
+    """The lines about each disk, after the line ``-- disk NAME``."""
+    found: list[tuple[str, list[str]]] = []
+    for line in lines(text):
+        if line.startswith("-- disk "):
+            found.append((line.removeprefix("-- disk "), []))
+        elif found:
+            found[-1][1].append(line)
+        else:
+            raise ValueError("not what smartctl tells of disks")
+    return found
+
+
+def _disk_health(device: str, told: list[str]) -> dict[str, Any]:
+    verdicts = set()
+    warning, bad = 0, 0
+    for line in told:
+        name, _, value = line.partition(":")
+        cells = line.split()
+        if name in ("SMART overall-health self-assessment test result", "SMART Health Status"):
+            verdicts.add(value.split()[0] if value.split() else "")
+        elif name == "Critical Warning":
+            warning = int(value.strip(), 16)
+        elif cells[0] in _WORN_ATTRIBUTES and len(cells) >= 10:
+            bad += whole(cells[9])
+        elif name == "Media and Data Integrity Errors":
+            bad += whole(value.strip().replace(",", ""))
+    healthy = None if not verdicts and not warning else verdicts <= {"PASSED", "OK"} and not warning
+    return {"device": device, "healthy": healthy, "bad_sectors": bad}
+
+
 def read_swap(text: str) -> dict[str, Any]:
     """Swap areas and their size."""
     found = lines(text)
@@ -221,6 +272,14 @@ _ZFS = (
     "if [ -d /proc/spl/kstat/zfs ] && command -v zpool >/dev/null; then for p in $(zpool list -H -o name); do "
     'echo "$(zpool list -H -o health "$p") $(zpool status "$p" | grep -oE "(mirror|raidz[0-9]*|draid[0-9]*)-[0-9]+" '
     '| tr "\\n" " ")"; done; fi; '
+)
+
+# One exact command line for each disk that may be there: the read-only account is allowed exactly these. The filter
+# keeps what changes with a disk's health, not its temperature, hours and serial number.
+_SMART = "[ -x /usr/sbin/smartctl ] || exit 69; " + "".join(
+    f"if [ -e /dev/{name} ]; then echo '-- disk {name}'; r=$(${{S}} /usr/sbin/smartctl -H -A /dev/{name}); "
+    '[ -n "$r" ] || exit 77; echo "$r" | grep -E "^(SMART |Critical W|Media and Data|  5 |197 |198 )"; fi; '
+    for name in _DISK_NAMES
 )
 
 FACTS: tuple[Fact, ...] = (
@@ -282,5 +341,6 @@ FACTS: tuple[Fact, ...] = (
         "arrays",
         "md(4) /proc/mdstat, /sys/fs/btrfs, zpool(8), PCI class 0104",
     ),
+    Fact("disk.smart", "shell", _SMART + "true", read_smart, "disks", "smartctl(8) -H -A"),
     Fact("memory.swap", "shell", "cat /proc/swaps", read_swap, "MiB", "proc_swaps(5)"),
 )
