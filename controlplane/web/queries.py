@@ -374,6 +374,14 @@ def done_round(plane: Plane, round_id: str) -> RoundView:
 # ------------------------------------------------------------------------------------------------- the rest
 
 
+def run_line_of(plane: Plane, run_id: str) -> dict[str, Any]:
+    """One run without its dossier. Raises ``RequestError`` for a run that is not there."""
+    line = plane.archive.run_line(run_id) if ROUND_ID.fullmatch(run_id) else None
+    if line is None:
+        raise RequestError(404, "no_run", run=run_id[:80])
+    return line
+
+
 def run_of(plane: Plane, run_id: str) -> dict[str, Any]:
     """One run with its dossier. Raises ``RequestError`` for a run that is not there."""
     try:
