@@ -91,6 +91,7 @@ class Progress:
     """How far a run is, folded from its events. The words of a host stay apart; ``changed`` is not counted as ok."""
 
     step: str = ""
+    events: int = 0  # of the whole run, so far
     task: str = ""
     ended: int = 0  # tasks that ended on a host, in this step
     hosts: dict[str, Counter[str]] = field(default_factory=dict)  # host -> how its tasks of this step ended
@@ -102,11 +103,13 @@ class Progress:
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Go on by one event."""
+        self.events += 1
         kind, data = event.get("event"), event.get("event_data") or {}
         if kind == STEP:
             counted = {host: tally.total() for host, tally in self.hosts.items()}
             steps = [*self.steps, event["step"]]
-            self.__dict__.update(Progress(step=event["step"], steps=steps, expected=counted).__dict__)
+            fresh = Progress(step=event["step"], events=self.events, steps=steps, expected=counted)
+            self.__dict__.update(fresh.__dict__)
         elif kind == LOOK:
             self.looks, self.looks_of = event["done"], event["of"]
         elif kind == "playbook_on_task_start":

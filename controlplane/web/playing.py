@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -163,6 +164,7 @@ class RunProgress:
     looks: int
     looks_of: int
     hosts: tuple[HostProgress, ...]
+    events: int  # how many it had so far
 
 
 def progress_of(plane: Plane, line: Mapping[str, Any]) -> RunProgress:
@@ -186,7 +188,53 @@ def progress_of(plane: Plane, line: Mapping[str, Any]) -> RunProgress:
         found.looks,
         found.looks_of,
         tuple(hosts),
+        found.events,
     )
+
+
+STAGES = {"apply": ("round_before", "preview", "apply", "round_after"), "preview": ("preview",), "drift": ("drift",)}
+
+
+def stages_of(progress: RunProgress) -> list[tuple[str, str]]:
+    """(step, done | now | ahead) of everything a run of this mode comes to."""
+    steps = STAGES.get(progress.mode, ())
+    here = steps.index(progress.step) if progress.step in steps else -1
+    return [(step, "now" if i == here else "done" if i < here else "ahead") for i, step in enumerate(steps)]
+
+
+@dataclass(frozen=True)
+class HostTasks:
+    """What a run did, or would do, on one host."""
+
+    host: str
+    outcome: str  # ok, changed, failed, unreachable, cancelled
+    moved: Sequence[Mapping[str, Any]]  # tasks that changed something, would change it, or failed
+    quiet: int
+
+
+def by_host(done: Mapping[str, Any], moved: Sequence[Mapping[str, Any]]) -> list[HostTasks]:
+    """The tasks of a run, host by host; those with something to see come first."""
+    outcomes: Mapping[str, str] = done.get("outcomes") if isinstance(done.get("outcomes"), Mapping) else {}  # type: ignore[assignment]
+    tasks = [task for task in done.get("tasks") or () if isinstance(task, Mapping)]
+    hosts = dict.fromkeys([*outcomes, *(str(task.get("host", "")) for task in tasks)])
+    found = []
+    for host in hosts:
+        mine = [task for task in moved if task["host"] == host]
+        all_ = sum(1 for task in tasks if task.get("host") == host)
+        found.append(HostTasks(host, outcomes.get(host, ""), mine, all_ - len(mine)))
+    return sorted(found, key=lambda h: (not h.moved, h.host))
+
+
+MOST_DIFF_LINES = 400
+
+
+def diff_lines(before: str, after: str) -> list[tuple[str, str]]:
+    """(sign, line) of what differs, as one column that a phone can show; the sign is "+", "-", " " or "@"."""
+    sides = (before.splitlines(), after.splitlines())
+    lines = list(difflib.unified_diff(*sides, lineterm="", n=2))[2:]
+    shown = [(line[:1] or " ", "" if line.startswith("@@") else line[1:]) for line in lines[:MOST_DIFF_LINES]]
+    left = len(lines) - len(shown)
+    return [*shown[1:], *([("@", f"… +{left}")] if left > 0 else [])] if shown else []
 
 
 @dataclass(frozen=True)
