@@ -54,6 +54,7 @@ class PlayRow:
     approval: str
     waits_for_the_evening: bool
     checks: tuple[str, ...]  # those that name it as their remedy
+    measured: int  # of these, how many say met or not met of something today
     not_met: Mapping[str, tuple[str, ...]]  # of these, check -> assets on which it is not met now
     criteria: tuple[str, ...]  # what its checks stand for
     mends: tuple[str, ...]  # of these, criteria that are not met now, by a check of this play
@@ -71,12 +72,13 @@ def play_rows(plane: Plane, judgement: Judgement) -> list[PlayRow]:
         for role in asset.roles:
             groups.setdefault(role, []).append(asset.name)
     failing: dict[str, list[str]] = {}
+    measured = {f.check for f in judgement.findings if f.verdict in (Verdict.MET, Verdict.NOT_MET)}
     for finding in judgement.findings:
         if finding.verdict is Verdict.NOT_MET:
             failing.setdefault(finding.check, []).append(finding.asset)
     low = {score.id for score in judgement.card.criteria if score.verdict is Verdict.NOT_MET}
     runs, drift = plane.archive.runs(NEWEST), plane.last_drift()
-    return [_row(plane, play, judgement, groups, failing, low, runs, drift) for play in plane.plays.values()]
+    return [_row(plane, play, judgement, groups, failing, measured, low, runs, drift) for play in plane.plays.values()]
 
 
 def _row(
@@ -85,6 +87,7 @@ def _row(
     judgement: Judgement,
     groups: Mapping[str, Sequence[str]],
     failing: Mapping[str, Sequence[str]],
+    measured: set[str],
     low: set[str],
     runs: Sequence[Mapping[str, Any]],
     drift: Mapping[str, Any] | None,
@@ -102,6 +105,7 @@ def _row(
         play.approval,
         plane.waits_for_the_evening(play),
         tuple(c.id for c in checks),
+        sum(1 for c in checks if c.id in measured),
         not_met,
         _criteria(checks),
         tuple(id_ for id_ in _criteria([c for c in checks if c.id in not_met]) if id_ in low),

@@ -408,8 +408,7 @@ class Dossier:
     after_error: Mapping[str, Any]  # why nobody could look after an apply
     break_glass: Mapping[str, Any]
     findings: Mapping[str, Any]  # before, after -> digest
-    pin: Mapping[str, Any]
-    inventory: str  # digest
+    approval: Sequence[Mapping[str, Any]]  # what was asked and answered before an apply
     rest: Mapping[str, Any]
 
 
@@ -437,8 +436,9 @@ def dossier_of(body: Any) -> Dossier:
         after_error=_mapping(body.get("after_error")),
         break_glass=_mapping(body.get("break_glass")),
         findings=_mapping(body.get("findings")),
-        pin=_mapping(body.get("pin")),
-        inventory=str(body.get("inventory") or ""),
+        approval=[
+            d for d in _list(body.get("approval")) if isinstance(d, Mapping) and {"state", "by", "role"} <= set(d)
+        ],
         rest={key: value for key, value in body.items() if key not in UNDERSTOOD},
     )
 

@@ -6,6 +6,7 @@ They decide nothing: what may not be is refused by the plane, with its sentence 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from fastapi import Response
@@ -196,6 +197,7 @@ def _drift(face: Face, status: int = 200, problem: str = "") -> Response:
         "drift.html",
         status,
         found=found,
+        found_at=datetime.fromisoformat(found["at"]) if found else None,
         under_way=under_way,
         applied=face.plane.applied_hosts(),
         plays=face.plane.plays,
