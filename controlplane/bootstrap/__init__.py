@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from controlplane.bootstrap.ahead import Ageing, Ahead, Costs
 from controlplane.bootstrap.backing import Backing
-from controlplane.bootstrap.drifting import Drifting
+from controlplane.bootstrap.carrying import Carrying
 from controlplane.bootstrap.judgements import Judgement
 from controlplane.bootstrap.leaving import Leaving
 from controlplane.bootstrap.saying import Paper, Saying
@@ -74,5 +74,5 @@ def open_plane(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
     return plane
 
 
-class Plane(Drifting, Saying, Leaving, Backing, Ahead):
+class Plane(Carrying, Saying, Leaving, Backing, Ahead):
     """Everything the faces may ask for."""

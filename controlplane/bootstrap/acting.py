@@ -65,7 +65,9 @@ class Watch:
     cancelled: Callable[[], bool] | None = None
     progress: Callable[[Look, int, int], None] | None = None
     wish: Callable[[], bool] = field(default=lambda: False)  # of another process
+    opened: Callable[[str], None] | None = None  # told the id once the run stands in the chain
     live: LiveFile | None = None
+    steps: list[dict[str, Any]] = field(default_factory=list)  # each with the number of the event it begins with
 
     def event(self, event: Any) -> None:
         """One event of the play, or a step of the run."""
@@ -76,6 +78,7 @@ class Watch:
 
     def step(self, name: str) -> None:
         """A step of the run begins."""
+        self.steps.append({"step": name, "event": self.live.written + 1 if self.live is not None else 0})
         self.event({"event": STEP, "step": name})
 
     def look(self, look: Look, done: int, of: int) -> None:
@@ -88,6 +91,10 @@ class Watch:
     def stop(self) -> bool:
         """Whether somebody wants the run to stop."""
         return bool(self.cancelled and self.cancelled()) or self.wish()
+
+
+class ClinicHoursError(PlayError):
+    """A disruptive play, in clinic hours, without a reason why it cannot wait."""
 
 
 class Acting(Approving):
@@ -113,13 +120,26 @@ class Acting(Approving):
         ``preview_id`` it carries out exactly that preview, on its hosts. ``break_glass`` is the reason for a disruptive
         play in clinic hours. Raises ``PlayError``, ``InventoryError``, ``BusyError``, ``SigningKeyError``.
         """
+        order = self.order(play_id, mode, limit, by=by, preview_id=preview_id, break_glass=break_glass)
+        return self.carry_out(order, Watch(on_event, cancelled, progress))
+
+    def order(
+        self,
+        play_id: str,
+        mode: str,
+        limit: Sequence[str] = (),
+        *,
+        by: str,
+        preview_id: str = "",
+        break_glass: str = "",
+    ) -> Order:
+        """What is to be carried out, with its hosts. Raises ``PlayError``, ``InventoryError``."""
         play = self.play(play_id)
         inventory, _ = self.inventory()
         if preview_id and not limit:
             limit = self.run_line(preview_id)["hosts"]
         targets = inventory.select(list(limit) or [play.hosts])
-        order = Order(play, mode, tuple(targets), by, preview_id, break_glass=break_glass.strip())
-        return self.carry_out(order, Watch(on_event, cancelled, progress))
+        return Order(play, mode, tuple(targets), by, preview_id, break_glass=break_glass.strip())
 
     def resume_run(
         self,
@@ -135,6 +155,11 @@ class Acting(Approving):
 
         Under the same approval, and only when playbook and inventory are still the same. Raises as ``run_play``.
         """
+        order = self.order_to_resume(run_id, by=by, break_glass=break_glass)
+        return self.carry_out(order, Watch(on_event, cancelled, progress))
+
+    def order_to_resume(self, run_id: str, *, by: str, break_glass: str = "") -> Order:
+        """What is left of a run. Raises ``PlayError``, ``InventoryError``."""
         self.clear_abandoned()
         found = self._resumable(run_id)
         outcomes = ((found["body"] or {}).get("run") or {}).get("outcomes") or {}
@@ -143,8 +168,7 @@ class Acting(Approving):
         expected = replace(pin_from(found["opened"]["pin"]), hosts=tuple(sorted(hosts)))
         targets = tuple(inventory.select(hosts))
         play, glass = self.play(found["play"]), break_glass.strip()
-        order = Order(play, "apply", targets, by, found["preview"] or "", run_id, glass, expected)
-        return self.carry_out(order, Watch(on_event, cancelled, progress))
+        return Order(play, "apply", targets, by, found["preview"] or "", run_id, glass, expected)
 
     def _resumable(self, run_id: str) -> dict[str, Any]:
         self.run_line(run_id)
@@ -179,6 +203,7 @@ class Acting(Approving):
             about |= {"resumes": order.resumes or None} | self._approved(order, pin)
             with self._opened(id_, order, pin, about, watch):
                 dossier = self._dossier(id_, order, pin, about, watch)
+            dossier["steps"] = watch.steps
             link = self._keep(id_, order, dossier, key)
             self._live_file(id_).unlink(missing_ok=True)
         return {**dossier, "link": link.seq, "seal": link.seal}
@@ -202,12 +227,12 @@ class Acting(Approving):
 
     def _broken_glass(self, order: Order) -> dict[str, Any] | None:
         """Why a disruptive play runs in clinic hours; None when it does not. Raises ``PlayError`` without a reason."""
-        hours, now = clinic_hours(self.settings.clinic_hours), self.clock()
-        local = now.astimezone(self.settings.timezone)
-        if order.mode != "apply" or not order.play.disruptive or hours is None or not hours.holds(local):
+        if order.mode != "apply" or not self.waits_for_the_evening(order.play):
             return None
+        now = self.clock()
+        local = now.astimezone(self.settings.timezone)
         if not order.break_glass:
-            raise PlayError(
+            raise ClinicHoursError(
                 f"Kịch bản {order.play.id} làm gián đoạn công việc, và bây giờ là {local:%H:%M}, trong giờ"
                 f" khám chữa bệnh ({self.settings.clinic_hours}). Hãy chạy ngoài giờ, hoặc nêu lý do khẩn cấp:"
                 ' --break-glass "lý do".',
@@ -216,6 +241,11 @@ class Acting(Approving):
                 ' --break-glass "reason".',
             )
         return {"reason": order.break_glass, "by": order.by, "at": stamp(now), "hours": self.settings.clinic_hours}
+
+    def waits_for_the_evening(self, play: Play) -> bool:
+        """Whether an apply of this play would interrupt work right now, in clinic hours."""
+        hours = clinic_hours(self.settings.clinic_hours)
+        return play.disruptive and hours is not None and hours.holds(self.clock().astimezone(self.settings.timezone))
 
     # ------------------------------------------------------------------------------ between its two links
 
@@ -226,6 +256,8 @@ class Acting(Approving):
         watch.wish = lambda: self.run_line(id_)["cancelled_by"] is not None
         try:
             self.archive.open_run(id_, self.clock(), order.play.id, order.mode, pin.hosts, **about)
+            if watch.opened is not None:
+                watch.opened(id_)
             yield
         except Exception as error:
             words = getattr(error, "words", None) or Words(str(error), str(error))

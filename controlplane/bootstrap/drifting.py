@@ -54,6 +54,7 @@ class Drifting(Acting):
         cancelled: Callable[[], bool] | None = None,
         *,
         by: str = NOBODY,
+        opened: Callable[[str], None] | None = None,
     ) -> dict[str, Any]:
         """Preview every play that was applied (or these of them) on its hosts, and keep what differs as one link.
 
@@ -65,12 +66,15 @@ class Drifting(Acting):
         watch = Watch(on_event, cancelled)
         with self.archive.lock("drift"):
             at = self.clock()
+            id_ = new_id(at)
+            if opened is not None:
+                opened(id_)
             checked = [
                 self._drift_of(play, hosts, watch, by)
                 for play, hosts in self.applied_hosts().items()
                 if not plays or play in plays
             ]
-            body = {"id": new_id(at), "at": stamp(at), "by": by, "plays": checked}
+            body = {"id": id_, "at": stamp(at), "by": by, "plays": checked}
             link = self.archive.append(DRIFT, body, self.clock())
         return {**body, "link": link.seq, "seal": link.seal}
 

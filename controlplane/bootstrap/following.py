@@ -3,18 +3,56 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
-from itertools import chain
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from controlplane.bootstrap.looking import Looking
 from controlplane.domain.chain import Link
-from controlplane.plays import STEP, PlayError, Progress, follow, lines_of, progress_of, sweep
+from controlplane.plays import STEP, PlayError, Progress, Tail, lines_of, progress_of, sweep
 from controlplane.store.archive import BusyError
 
 NOBODY = "emrctl"
 """Who acts when nobody is named: somebody at the terminal of the control plane."""
+
+
+AT_ONCE = 500  # kept events handed over at a time
+
+
+class Feed:
+    """A run's events after a number, as far as they have come. Whoever asks decides when to ask again."""
+
+    def __init__(
+        self, after: int, source: Tail | Iterator[tuple[int, dict[str, Any]]], running: Callable[[], bool]
+    ) -> None:
+        self.over = False  # nothing more will come
+        self.behind = True  # more stands there already
+        self._after = after
+        self._source = source
+        self._running = running
+        self._number = 0
+
+    def more(self) -> list[tuple[int, dict[str, Any]]]:
+        """(number, event) of what came since the last call; sets ``over`` and ``behind``."""
+        if isinstance(self._source, Tail):
+            ended = not self._running()  # asked before reading: what is written until then is still given
+            events, all_read = self._source.more()
+            self.over, self.behind = ended and all_read, not all_read
+            found = list(enumerate(events, start=self._number + 1))
+            self._number += len(found)
+        else:
+            found = list(islice(self._source, AT_ONCE))
+            self.behind = len(found) == AT_ONCE
+            self.over = not self.behind
+        return [(number, event) for number, event in found if number > self._after]
+
+    def close(self) -> None:
+        """Ask for no more."""
+        if isinstance(self._source, Tail):
+            self._source.close()
 
 
 class Following(Looking):
@@ -27,19 +65,28 @@ class Following(Looking):
             raise PlayError(f"Không có lần chạy {run_id}.", f"There is no run {run_id}.")
         return line
 
+    def feed(self, run_id: str, after: int = 0) -> Feed:
+        """A run's events from the first after number ``after``, to be asked for as they come. Raises ``PlayError``."""
+        self.run_line(run_id)
+        try:
+            return Feed(after, Tail(self._live_file(run_id)), lambda: self._is_running(run_id))
+        except FileNotFoundError:
+            return Feed(after, self._kept_events(run_id), lambda: False)
+
     def follow(self, run_id: str, after: int = 0, wait_seconds: float = 0.3) -> Iterator[tuple[int, dict[str, Any]]]:
         """(number, event) from the first after ``after`` until the run has ended; of a kept run, what was kept.
 
         Besides the events of the play there are ``emr_step`` (which step of the run begins) and ``emr_look``. A kept
-        run has fewer of those, so numbers hold for one sitting only. Raises ``PlayError`` for a run that is not there.
+        run has none of the latter, and their numbers stay empty. Raises ``PlayError`` for a run that is not there.
         """
-        self.run_line(run_id)
-        try:
-            events = follow(self._live_file(run_id), lambda: not self._is_running(run_id), wait_seconds)
-            first = next(events, None)
-        except FileNotFoundError:
-            first, events = None, self._kept_events(run_id)
-        yield from _numbered(first, events, after)
+        with closing(self.feed(run_id, after)) as feed:
+            while True:
+                events = feed.more()
+                yield from events
+                if feed.over:
+                    return
+                if not feed.behind:
+                    time.sleep(wait_seconds)
 
     def progress(self, run_id: str) -> Progress:
         """How far a run is. Raises ``PlayError``."""
@@ -47,7 +94,7 @@ class Following(Looking):
         try:
             return progress_of(lines_of(self._live_file(run_id).read_bytes()))
         except FileNotFoundError:
-            return progress_of(self._kept_events(run_id))
+            return progress_of(event for _, event in self._kept_events(run_id))
 
     def cancel_run(self, run_id: str, by: str = NOBODY) -> Link:
         """Ask a run to stop, whichever process carries it out, and keep who asked. Raises ``PlayError``."""
@@ -90,27 +137,26 @@ class Following(Looking):
     def _is_running(self, run_id: str) -> bool:
         return bool(self.run_line(run_id)["state"] == "running")
 
-    def _kept_events(self, run_id: str) -> Iterator[dict[str, Any]]:
+    def _kept_events(self, run_id: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """What was kept, under the numbers it had while the run lasted."""
         found = self.archive.run(run_id) or {}
         if found.get("state") == "interrupted":
-            yield from self._events_of_dead(run_id)
+            yield from enumerate(self._events_of_dead(run_id), start=1)
         body: Mapping[str, Any] = found.get("body") or {}
-        for key, step in (("preview", "preview"), ("run", str(body.get("mode", "")))):
-            if name := (body.get(key) or {}).get("events_digest"):
-                yield {"event": STEP, "step": step}
-                yield from lines_of(self.archive.vault.get(name))
+        mode = str(body.get("mode", ""))
+        parts = {"preview": body.get("preview"), mode: body.get("run")}
+        number = 0
+        # A dossier from before the steps were kept has its events numbered one after the other.
+        for step in body.get("steps") or [{"step": name, "event": 0} for name, part in parts.items() if part]:
+            number = step["event"] or number + 1
+            yield number, {"event": STEP, "step": step["step"]}
+            if name := (parts.get(step["step"]) or {}).get("events_digest"):
+                for event in lines_of(self.archive.vault.get(name)):
+                    number += 1
+                    yield number, event
 
     def _events_of_dead(self, run_id: str) -> Iterator[dict[str, Any]]:
         for link in self.archive.chain("run_interrupted"):
             body = self.archive.body(link)
             if body["id"] == run_id and body.get("events"):
                 yield from lines_of(self.archive.vault.get(body["events"]))
-
-
-def _numbered(
-    first: dict[str, Any] | None, events: Iterator[dict[str, Any]], after: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    whole = events if first is None else chain([first], events)
-    for number, event in enumerate(whole, start=1):
-        if number > after:
-            yield number, event

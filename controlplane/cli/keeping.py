@@ -55,7 +55,14 @@ def serve(
             fail("cli.port_taken", FAILED, port=s.port)
     screen().tell("cli.serving", url=f"http://{s.host}:{s.port}")
     with p.keeping_time():
-        uvicorn.run(make_app(p), host=s.host, port=s.port, log_level="warning", server_header=False)
+        uvicorn.run(
+            make_app(p),
+            host=s.host,
+            port=s.port,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=5,  # who listens to a run comes back; the run itself is ended in order after that
+        )
 
 
 @app.command()

@@ -8,7 +8,7 @@ from controlplane.plays.catalogue import Play, PlayError, load_plays
 from controlplane.plays.digests import digest_of
 from controlplane.plays.hours import ClinicHours, clinic_hours
 from controlplane.plays.listener import Listener, canonical_line
-from controlplane.plays.live import LOOK, STEP, LiveFile, Progress, follow, lines_of, progress_of
+from controlplane.plays.live import LOOK, STEP, LiveFile, Progress, Tail, lines_of, outcome_of, progress_of
 from controlplane.plays.orders import RunSettings
 from controlplane.plays.pins import Pin, pin_from
 from controlplane.plays.results import DIFF_CHARS, Diff, Event, HostRecap, PlayRun, TaskResult
@@ -32,14 +32,15 @@ __all__ = [
     "PlayRun",
     "Progress",
     "RunSettings",
+    "Tail",
     "TaskResult",
     "apply",
     "canonical_line",
     "clinic_hours",
     "digest_of",
-    "follow",
     "lines_of",
     "load_plays",
+    "outcome_of",
     "pin_from",
     "pin_of",
     "preview",

@@ -30,6 +30,8 @@ TECHNICAL = frozenset({"director", "engineer", "auditor", "admin"})  # may see a
 EVIDENCE = frozenset({"auditor", "engineer", "admin"})  # may see raw bytes and take them away
 ANSWERABLE = frozenset({"director", "engineer", "admin"})  # may declare; who examines the evidence never does
 ADMIN = frozenset({"admin"})
+ACTING = frozenset({"engineer", "admin"})  # may preview, apply, resume; who approves is a matter of the two roles
+STOPPING = frozenset({"director", "engineer", "admin"})  # may stop a run, and answer a request for an approval
 
 TABLE: Mapping[tuple[str, str], frozenset[str]] = {
     ("GET", "/"): LOGGED_IN,
@@ -48,6 +50,17 @@ TABLE: Mapping[tuple[str, str], frozenset[str]] = {
     ("GET", "/rounds/{round_id}"): TECHNICAL,
     ("GET", "/runs"): TECHNICAL,
     ("GET", "/runs/{run_id}"): TECHNICAL,
+    ("GET", "/plays"): TECHNICAL,
+    ("POST", "/plays/{play}/preview"): ACTING,
+    ("GET", "/runs/{run_id}/apply"): ACTING,
+    ("POST", "/runs/{run_id}/apply"): ACTING,
+    ("POST", "/runs/{run_id}/request"): ACTING,
+    ("POST", "/runs/{run_id}/approve"): STOPPING,
+    ("POST", "/runs/{run_id}/refuse"): STOPPING,
+    ("POST", "/runs/{run_id}/cancel"): STOPPING,
+    ("POST", "/runs/{run_id}/resume"): ACTING,
+    ("GET", "/drift"): TECHNICAL,
+    ("POST", "/drift"): ACTING,
     ("GET", "/evidence"): EVIDENCE,
     ("POST", "/evidence/bundle"): EVIDENCE,
     ("GET", "/raw/{sha256}"): EVIDENCE,
@@ -83,6 +96,19 @@ TABLE: Mapping[tuple[str, str], frozenset[str]] = {
     ("GET", f"{API}/rounds/{{round_id}}"): TECHNICAL,
     ("GET", f"{API}/runs"): TECHNICAL,
     ("GET", f"{API}/runs/{{run_id}}"): TECHNICAL,
+    ("GET", f"{API}/plays"): TECHNICAL,
+    ("POST", f"{API}/plays/{{play}}/preview"): ACTING,
+    ("POST", f"{API}/plays/{{play}}/apply"): ACTING,
+    ("GET", f"{API}/runs/{{run_id}}/standing"): TECHNICAL,
+    ("GET", f"{API}/runs/{{run_id}}/progress"): TECHNICAL,
+    ("GET", f"{API}/runs/{{run_id}}/events"): TECHNICAL,
+    ("POST", f"{API}/runs/{{run_id}}/request"): ACTING,
+    ("POST", f"{API}/runs/{{run_id}}/approve"): STOPPING,
+    ("POST", f"{API}/runs/{{run_id}}/refuse"): STOPPING,
+    ("POST", f"{API}/runs/{{run_id}}/cancel"): STOPPING,
+    ("POST", f"{API}/runs/{{run_id}}/resume"): ACTING,
+    ("GET", f"{API}/drift"): TECHNICAL,
+    ("POST", f"{API}/drift"): ACTING,
     ("GET", f"{API}/chain"): TECHNICAL,
     ("GET", f"{API}/raw/{{sha256}}"): EVIDENCE,
 }

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controlplane import __version__
 from controlplane.bootstrap import Plane
-from controlplane.web import access, api, metrics, pages
+from controlplane.web import access, api, api_plays, metrics, pages
 from controlplane.web.errors import GoTo, RequestError
 from controlplane.web.words import Tongue
 
@@ -48,6 +51,7 @@ def make_app(plane: Plane) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         dependencies=[Depends(access.guard)],
+        lifespan=_lifespan,
     )
     app.state.plane = plane
     app.state.metrics = metrics.registry_for(plane)
@@ -57,10 +61,20 @@ def make_app(plane: Plane) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     pages.mount(app)
     api.mount(app)
+    api_plays.mount(app)
     app.add_api_route("/healthz", _healthz, methods=["GET"], include_in_schema=False)
     app.add_api_route("/metrics", metrics.scrape, methods=["GET"], include_in_schema=False)
     app.add_middleware(Shell)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """While the server lasts; when it is told to end, the runs that it carries end in order first."""
+    yield
+    plane: Plane = app.state.plane
+    if not await run_in_threadpool(plane.end_carried):
+        log.warning("a run did not end in time; the next start will mark it as interrupted")
 
 
 def _healthz() -> dict[str, Any]:

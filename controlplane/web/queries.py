@@ -374,6 +374,14 @@ def done_round(plane: Plane, round_id: str) -> RoundView:
 # ------------------------------------------------------------------------------------------------- the rest
 
 
+def run_line_of(plane: Plane, run_id: str) -> dict[str, Any]:
+    """One run without its dossier. Raises ``RequestError`` for a run that is not there."""
+    line = plane.archive.run_line(run_id) if ROUND_ID.fullmatch(run_id) else None
+    if line is None:
+        raise RequestError(404, "no_run", run=run_id[:80])
+    return line
+
+
 def run_of(plane: Plane, run_id: str) -> dict[str, Any]:
     """One run with its dossier. Raises ``RequestError`` for a run that is not there."""
     try:
@@ -397,10 +405,17 @@ class Dossier:
     difference: Mapping[str, Any] | None
     rounds: Sequence[str]
     error: Mapping[str, Any]
+    after_error: Mapping[str, Any]  # why nobody could look after an apply
+    break_glass: Mapping[str, Any]
+    findings: Mapping[str, Any]  # before, after -> digest
+    approval: Sequence[Mapping[str, Any]]  # what was asked and answered before an apply
     rest: Mapping[str, Any]
 
 
-UNDERSTOOD = frozenset({"id", "mode", "play", "run", "preview", "difference", "rounds", "error"})
+UNDERSTOOD = frozenset(
+    "id mode play title run preview difference rounds error by pin inventory break_glass resumes approval"
+    " carries_out state findings after_error applied_at steps".split()
+)
 MOVES = frozenset({"catalog_changed", "levels", "criteria", "findings", "met_before", "met_after"})
 
 
@@ -418,13 +433,19 @@ def dossier_of(body: Any) -> Dossier:
         difference=difference if set(difference) >= MOVES else None,
         rounds=[id_ for id_ in _list(body.get("rounds")) if isinstance(id_, str)],
         error=_mapping(body.get("error")),
+        after_error=_mapping(body.get("after_error")),
+        break_glass=_mapping(body.get("break_glass")),
+        findings=_mapping(body.get("findings")),
+        approval=[
+            d for d in _list(body.get("approval")) if isinstance(d, Mapping) and {"state", "by", "role"} <= set(d)
+        ],
         rest={key: value for key, value in body.items() if key not in UNDERSTOOD},
     )
 
 
 def _moved(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Tasks with every key a page reads, without those that found things right."""
-    empty = {"host": "", "task": "", "status": "", "message": "", "ignored": False}
+    empty = {"host": "", "task": "", "status": "", "message": "", "ignored": False, "tags": []}
     sides = {"name": "", "before": "", "after": ""}
     tasks: list[Mapping[str, Any]] = []
     for task in _list(run.get("tasks")):

@@ -46,7 +46,7 @@ DOORS = {
     "ansible_runner": ("plays/",),
     "ansible": ("plays/",),
     "argon2": ("store/accounts.py",),
-    "asyncio": ("collect/snmp.py",),
+    "asyncio": ("collect/snmp.py", "web/events.py"),
     "cryptography": ("store/bundle.py", "store/verify.py", "collect/service_tls.py"),
     "docx": ("reports/",),
     "fastapi": ("web/",),

@@ -46,6 +46,8 @@ PAGES = (
     "/network",
     "/rounds",
     "/runs",
+    "/plays",
+    "/drift",
     "/evidence",
     "/reports",
     "/accounts",
@@ -222,7 +224,7 @@ def test_the_navigation_is_reached_by_keyboard_and_the_skip_link_comes_first(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_has_contrast(browser: Any, state: Any, base: str, scheme: str) -> None:
     page = open_page(browser, state, color_scheme=scheme)
-    new = [path for path in PAGES if "?" in path or path in ("/difference",)]
+    new = [path for path in PAGES if "?" in path or path in ("/difference", "/plays", "/drift")]
     for path in ("/", "/criteria", "/evidence", "/assets/controlplane-01", *new):
         page.goto(base + path)
         page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")

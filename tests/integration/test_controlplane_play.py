@@ -160,8 +160,8 @@ def test_it_looks_at_its_own_machine_whole_and_a_copy_is_made_by_the_clock(serve
     """The service may not become root, so it comes by SSH to an account that may run one script and read."""
     made = json.loads(server.inside("emrctl", "round", "--json"))
     assert made["looks"]["answered"] == 1
-    query = f"select asset, transport from looks where round_id = '{made['id']}' and outcome = 'answered' and transport != 'record'"
-    assert server.asked("/var/lib/emrctl/store/emrctl.db", query) == [["controlplane-01", "ssh"]]
+    query = "select asset, transport from looks where outcome = 'answered' and transport != 'record' and round_id = ?"
+    assert server.asked("/var/lib/emrctl/store/emrctl.db", query, made["id"]) == [["controlplane-01", "ssh"]]
     # What only root may read was read, by the commands that the account may raise.
     query = "select answered from observations where asset = 'controlplane-01' and fact = 'accounts.powers' and latest"
     assert server.asked("/var/lib/emrctl/store/emrctl.db", query) == [[1]]

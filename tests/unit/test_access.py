@@ -70,3 +70,13 @@ def test_a_route_that_does_not_stand_in_the_table_is_nobodys() -> None:
 )
 def test_a_log_in_leads_only_to_a_page_of_this_house(given: str, leads_to: str) -> None:
     assert safe_next(given) == leads_to
+
+
+def test_who_changes_hosts_is_an_engineer_and_who_looks_changes_nothing() -> None:
+    acts = ("preview", "apply", "request", "resume", "drift")
+    for (method, path), roles in TABLE.items():
+        if method == "POST" and path.removeprefix(access.API).startswith(("/plays", "/runs", "/drift")):
+            acting = path.rsplit("/", 1)[1] in acts
+            assert roles == ({"engineer", "admin"} if acting else {"director", "engineer", "admin"}), path
+            twin = ("POST", f"{access.API}{path}")
+            assert path.startswith(access.API) or twin not in TABLE or TABLE[twin] == roles, path

@@ -9,6 +9,7 @@ import threading
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from controlplane.domain.chain import stamp
-from controlplane.plays import HostRecap, LiveFile, Pin, clinic_hours, follow, lines_of, pin_from, progress_of
+from controlplane.plays import HostRecap, LiveFile, Pin, Tail, clinic_hours, lines_of, pin_from, progress_of
 from controlplane.plays.digests import playbook_digest, playbook_files
 from controlplane.plays.pins import pin_now
 from controlplane.plays.results import outcomes_of
@@ -151,10 +152,18 @@ def test_events_are_followed_while_they_are_written_and_to_the_last_one(tmp_path
     assert live.path.stat().st_mode & 0o077 == 0
     over = threading.Event()
     found: list[dict[str, object]] = []
-    events = follow(live.path, over.is_set, wait_seconds=0.01)
-    reader = threading.Thread(target=lambda: found.extend(events))
+    tail = Tail(live.path)
+
+    def read() -> None:
+        ended = all_read = False
+        while not (ended and all_read):
+            ended = over.is_set()
+            events, all_read = tail.more(most_bytes=1000)
+            found.extend(events)
+
+    reader = threading.Thread(target=read)
     reader.start()
-    live.write({"event": "first", "number": -1})
+    assert live.write({"event": "first", "number": -1}) == 1
     while not found:
         over.wait(0.01)
     for number in range(200):
@@ -164,7 +173,9 @@ def test_events_are_followed_while_they_are_written_and_to_the_last_one(tmp_path
     live.close()
     over.set()
     reader.join(10)
+    tail.close()
     assert [event.get("number") for event in found] == [*range(-1, 200), None]
+    assert live.written == 202
 
 
 def test_a_line_that_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
@@ -178,8 +189,24 @@ def test_progress_begins_anew_with_each_step() -> None:
     progress = progress_of([step[0], ok, ok, step[1], task, {"event": "runner_on_start"}, ok])
     assert (progress.step, progress.task, progress.ended) == ("apply", "Write", 1)
     assert progress.hosts == {"a": {"ok": 1}}
+    assert (progress.steps, progress.expected) == (["preview", "apply"], {"a": 2})
     looked = progress_of([step[0], {"event": "emr_look", "asset": "a", "done": 1, "of": 2}])
     assert (looked.looks, looked.looks_of) == (1, 2)
+
+
+def test_the_words_of_a_host_stay_apart_while_a_run_lasts() -> None:
+    def ended(kind: str, **data: Any) -> dict[str, Any]:
+        return {"event": f"runner_on_{kind}", "event_data": {"host": "a", **data}}
+
+    changed, ignored = ended("ok", res={"changed": True}), ended("failed", ignore_errors=True)
+    others = [ended(kind) for kind in ("ok", "failed", "unreachable", "skipped", "start", "retry", "async_poll")]
+    assert progress_of([changed, ignored, *others]).hosts["a"] == {
+        "ok": 2,
+        "changed": 1,
+        "failed": 1,
+        "unreachable": 1,
+        "skipped": 1,
+    }
 
 
 # -------------------------------------------------------------------------------------------------- the record

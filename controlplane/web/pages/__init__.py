@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from controlplane.web.pages import law, moving, network, people, plan, saying, seeing, taking
+from controlplane.web.pages import law, moving, network, people, plan, runs, saying, seeing, taking
 from controlplane.web.pages.face import attachment, error_page, face_of, language_of, link_download, static
 
 __all__ = ["PAGES", "attachment", "error_page", "face_of", "language_of", "link_download", "mount"]
@@ -24,8 +24,19 @@ PAGES = (
     ("GET", "/network", network.network),
     ("GET", "/rounds", seeing.rounds),
     ("GET", "/rounds/{round_id}", seeing.round_),
-    ("GET", "/runs", seeing.runs),
-    ("GET", "/runs/{run_id}", seeing.run),
+    ("GET", "/plays", runs.plays),
+    ("POST", "/plays/{play}/preview", runs.preview),
+    ("GET", "/runs", runs.runs),
+    ("GET", "/runs/{run_id}", runs.run),
+    ("GET", "/runs/{run_id}/apply", runs.confirm),
+    ("POST", "/runs/{run_id}/apply", runs.apply),
+    ("POST", "/runs/{run_id}/request", runs.request_approval),
+    ("POST", "/runs/{run_id}/approve", runs.approve),
+    ("POST", "/runs/{run_id}/refuse", runs.refuse),
+    ("POST", "/runs/{run_id}/cancel", runs.cancel),
+    ("POST", "/runs/{run_id}/resume", runs.resume),
+    ("GET", "/drift", runs.drift),
+    ("POST", "/drift", runs.check_drift),
     ("GET", "/evidence", taking.evidence),
     ("POST", "/evidence/bundle", taking.bundle),
     ("GET", "/raw/{sha256}", seeing.raw),

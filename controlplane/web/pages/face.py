@@ -25,7 +25,11 @@ from controlplane.web.words import Tongue
 HERE = Path(__file__).parent.parent
 STATIC = {path.name: path.read_bytes() for path in sorted((HERE / "static").glob("*")) if path.is_file()}
 STATIC_DIGEST = hashlib.sha256(b"".join(STATIC.values())).hexdigest()[:12]
-STATIC_TYPES = {".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+STATIC_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 NAVIGATION = (
     ("/", "overview"),
     ("/criteria", "criteria"),
@@ -34,6 +38,7 @@ NAVIGATION = (
     ("/law", "law"),
     ("/assets", "assets"),
     ("/rounds", "rounds"),
+    ("/plays", "plays"),
     ("/runs", "runs"),
     ("/evidence", "evidence"),
     ("/reports", "reports"),
@@ -97,7 +102,9 @@ class Face:
         """This page with another tongue, another part of a list or another day."""
         path = self.request.url.path
         if self.request.method != "GET":
-            path = next((p for p in ("/accounts", "/declare", "/law") if path.startswith(p)), "/")
+            path = next(
+                (p for p in ("/accounts", "/declare", "/law", "/plays", "/drift", "/runs") if path.startswith(p)), "/"
+            )
             return f"{path}?{urlencode(changed)}"
         query = {k: v for k, v in self.request.query_params.items() if v and len(v) <= 200}
         query |= {k: str(v) for k, v in changed.items()}
@@ -160,7 +167,7 @@ def attachment(name: str) -> dict[str, str]:
 
 
 def static(request: Request, name: str) -> Response:
-    """The stylesheet and the icon; their address changes with their content."""
+    """The stylesheet, the icon and the script of the live page; their address changes with their content."""
     if name not in STATIC:
         raise RequestError(404, "not_found")
     fresh = request.query_params.get("v") == STATIC_DIGEST

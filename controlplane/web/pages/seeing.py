@@ -1,4 +1,4 @@
-"""Pages that show what stands: overview, criteria, assets, rounds, runs, raw bytes."""
+"""Pages that show what stands: overview, criteria, assets, rounds, raw bytes."""
 
 from __future__ import annotations
 
@@ -101,6 +101,7 @@ def criterion(face: Dated, criterion: str) -> Response:
         kinds=kinds,
         ending=None if face.as_of or face.law else face.plane.ageing().criteria.get(criterion),
         able=queries.able(story.criterion, judgement.catalog),
+        drifted=[] if face.as_of or face.law else face.plane.drift_by_criterion().get(criterion, []),
     )
 
 
@@ -153,26 +154,6 @@ def names(catalog: Catalog) -> dict[str, Any]:
         "ladders": {(f.id, g.id): g for f in frameworks for g in f.groups},
         "checks": catalog.checks,
     }
-
-
-def runs(face: Plain) -> Response:
-    """Plays that were previewed or applied."""
-    part = queries.Part.of(face.plane.archive.runs(1000), face.request.query_params.get("page"))
-    return show(face, "runs.html", part=part, plays=face.plane.plays)
-
-
-def run(face: Plain, run_id: str) -> Response:
-    """The change dossier of one run."""
-    found = queries.run_of(face.plane, run_id)
-    judgement = face.plane.judgement()
-    return show(
-        face,
-        "run.html",
-        run=found,
-        dossier=queries.dossier_of(found.get("body")),
-        **names(judgement.catalog),
-        play=face.plane.plays.get(found["play"]),
-    )
 
 
 def raw(face: Plain, sha256: str) -> Response:
