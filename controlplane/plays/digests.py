@@ -76,7 +76,7 @@ RELEASE = "RELEASE"
 
 
 def commit_of(folder: Path) -> str | None:
-    """The commit checked out where the folder lies, read from .git itself, or that of an installed release; else None."""
+    """The commit checked out where the folder lies, read from .git itself, or that of an installed release; or None."""
     for place in (folder, *folder.parents):
         if (place / RELEASE).is_file():
             told = dict(line.partition("=")[::2] for line in (place / RELEASE).read_text(encoding="utf-8").splitlines())

@@ -55,7 +55,7 @@ def save_copy(archive: Archive, data_dir: Path, to: Path) -> dict[str, Any]:
 
 
 def walk_copy(folder: Path) -> dict[str, Any]:
-    """Walk the chain of a copy and every body it names. Returns ``links``, ``head``, ``objects``; raises ``CopyError``."""
+    """Walk the chain of a copy and every body it names; ``links``, ``head``, ``objects``. Raises ``CopyError``."""
     vault = Vault(folder / "vault")
     copied = Archive(open_engine(f"sqlite:///{folder / DATABASE}"), vault, folder / "locks")
     broken, head = copied.first_break(bodies=True), copied.head()

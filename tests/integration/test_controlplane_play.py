@@ -68,12 +68,13 @@ class Server:
         answer: dict[str, Any] = json.loads(self.inside("python3", "-c", script))
         return answer
 
-    def asked(self, database: str, query: str) -> list[list[Any]]:
+    def asked(self, database: str, query: str, *given: str) -> list[list[Any]]:
         """Rows of a store on the server, read as root."""
         script = (
-            "import json, sqlite3, sys; print(json.dumps(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall()))"
+            "import json, sqlite3, sys; rows = sqlite3.connect(sys.argv[1]).execute(sys.argv[2], sys.argv[3:]);"
+            "print(json.dumps(rows.fetchall()))"
         )
-        rows: list[list[Any]] = json.loads(self.inside("python3", "-c", script, database, query))
+        rows: list[list[Any]] = json.loads(self.inside("python3", "-c", script, database, query, *given))
         return rows
 
     def links(self) -> int:
