@@ -334,8 +334,9 @@ class Acting(Approving):
     # ----------------------------------------------------------------------------------------- keeping
 
     def _kept_run(self, run: PlayRun) -> dict[str, Any]:
-        """The run as plain values, its events in the vault under ``events_digest``."""
-        self.archive.vault.put(run.events_raw)
+        """The run as plain values, its events in the vault under ``events_digest``, its files under ``files``."""
+        for content in (run.events_raw, *run.files.values()):
+            self.archive.vault.put(content)
         document: dict[str, Any] = plain(run.document())
         return document
 

@@ -18,7 +18,10 @@ from controlplane.domain.model import Asset
 from controlplane.plays.digests import commit_of, digest_of, inventory_digest, playbook_files
 from controlplane.plays.listener import Listener
 from controlplane.plays.orders import Order, scripts
+from controlplane.plays.scrub import scrub
 
+FETCHED = "files"  # in the private folder: what a play fetched from hosts for the evidence (emr_run_files)
+FETCHED_BYTES, FETCHED_FILES = 1_000_000, 500
 SOCKET_PATH_CHARS = 70  # a Unix socket's path ends at 107 bytes, and ssh adds a name of up to 32 to the folder's
 
 
@@ -37,7 +40,7 @@ class Bench:
         """Copy the playbooks (what is hashed is what runs) and write every setting to a file: nothing in argv."""
         self.path.mkdir(mode=0o700, parents=True)
         self.path.chmod(0o700)
-        for name in ("project", "env", "tmp", "home"):
+        for name in ("project", "env", "tmp", "home", FETCHED):
             (self.path / name).mkdir(mode=0o700)
         self._copy(order.play.playbook.resolve().parent)
         self.inventory_digest = inventory_digest(order.inventory_files, order.network)
@@ -84,6 +87,7 @@ class Bench:
             "ansible_ssh_args": f"{strict} -C -o ControlMaster=auto -o ControlPersist=60s",
             "ansible_host_key_checking": True,
             "ansible_ssh_host_key_checking": True,
+            "emr_run_files": str(self.path / FETCHED),
             **({"emr_network": order.network} if order.network is not None else {}),
         }
 
@@ -140,6 +144,17 @@ class Bench:
             return [json.loads(line) for line in (self.path / "tags").read_text(encoding="utf-8").splitlines()]
         except (OSError, ValueError):
             return []
+
+    def fetched(self) -> dict[str, bytes]:
+        """What the play fetched, HOST/NAME -> its text with secrets hidden by their shape; too much is left out."""
+        folder = self.path / FETCHED
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+        kept = {}
+        for path in paths[:FETCHED_FILES]:
+            if path.stat().st_size <= FETCHED_BYTES:
+                text = path.read_bytes().decode("utf-8", "replace")
+                kept[path.relative_to(folder).as_posix()] = str(scrub(text)).encode()
+        return kept
 
     def end_leftovers(self) -> None:
         """End what this run left behind: workers after a cancel, and ssh connections kept open for the next task."""

@@ -77,11 +77,13 @@ class PlayRun:
     outcomes: Mapping[str, str] = field(default_factory=dict)  # host to be visited -> one of OUTCOMES
     detail: str = ""  # one English sentence for the engineer when the state is not successful
     events_raw: bytes = field(default=b"", repr=False)  # one canonical JSON document a line, for the vault
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # what the play fetched: HOST/NAME -> bytes
 
     def document(self) -> dict[str, Any]:
-        """The run without its events as JSON-able values; times in ISO 8601, UTC."""
+        """The run as JSON-able values, its events and files by their SHA-256; times in ISO 8601, UTC."""
         values = asdict(self)
         del values["events_raw"]
+        values["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
         for key in ("started_at", "ended_at"):
             values[key] = getattr(self, key).isoformat()
         values["events_digest"] = hashlib.sha256(self.events_raw).hexdigest()

@@ -153,6 +153,7 @@ def _carry_out(order: Order, bench: Bench, run_id: str, started_at: datetime) ->
         versions=versions(),
         detail=broken or listener.detail(state),
         events_raw=bytes(listener.raw),
+        files=bench.fetched(),
     )
 
 

@@ -82,7 +82,8 @@ def test_a_play_is_for_every_host_whose_check_names_it_as_the_remedy():
 
 def test_the_play_mends_checks_that_exist():
     for play in PLAYS.values():
-        if play.id == "site":  # the others in order; a check names the one that mends it
+        # site is the others in order; printers looks and tries accounts, and hardly a printer lets itself be mended
+        if play.id in ("site", "printers"):
             continue
         assert [c.id for c in CHECKS if c.remedy == play.id], f"no check names {play.id} as its remedy"
 

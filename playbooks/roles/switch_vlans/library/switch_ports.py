@@ -24,7 +24,7 @@ options:
   bridge: {description: The name of the bridge., type: str, required: true}
   ports: {description: Rows of name with access or trunk and native., type: list, elements: dict, required: true}
   path: {description: Where the script for the next start lies; a Linux bridge only., type: path, required: true}
-  keep: {description: Write that script; otherwise the ports are only changed., type: bool, default: false}
+  load_only: {description: Change what is in force and leave the disk as it is., type: bool, default: false}
 author: hospital IT
 """
 EXAMPLES = r"""
@@ -276,7 +276,7 @@ def main():
             "bridge": {"type": "str", "required": True},
             "ports": {"type": "list", "elements": "dict", "required": True},
             "path": {"type": "path", "required": True},
-            "keep": {"type": "bool", "default": False},
+            "load_only": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -296,7 +296,7 @@ def main():
     except (ValueError, KeyError) as error:
         module.fail_json(msg=f"The ports were not changed: {error}")
     script = switch.script(wanted)
-    stale = asked["keep"] and on_disk(asked["path"]) != script
+    stale = not asked["load_only"] and on_disk(asked["path"]) != script
     diff = []
     if differing:
         sides = [

@@ -22,7 +22,7 @@ options:
   table: {description: The table's name., type: str, required: true}
   content: {description: The text for nft -f; it must replace the table itself., type: str, required: true}
   path: {description: Where the text lies for the next start., type: path, required: true}
-  keep: {description: Write the text to the disk as well; otherwise it is only loaded., type: bool, default: false}
+  load_only: {description: Change what is in force and leave the disk as it is., type: bool, default: false}
   aliases: {description: Interface to the alias it shall carry., type: dict, default: {}}
 author: hospital IT
 """
@@ -101,7 +101,7 @@ def main():
             "table": {"type": "str", "required": True},
             "content": {"type": "str", "required": True},
             "path": {"type": "path", "required": True},
-            "keep": {"type": "bool", "default": False},
+            "load_only": {"type": "bool", "default": False},
             "aliases": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
@@ -114,7 +114,7 @@ def main():
         module.fail_json(msg=f"The rules cannot be loaded, and nothing was changed: {error}")
     before, disk = held(asked["table"]), on_disk(asked["path"])
     renamed = {name: alias for name, alias in asked["aliases"].items() if called[name] != alias}
-    stale = asked["keep"] and disk != asked["content"]
+    stale = not asked["load_only"] and disk != asked["content"]
     loads = before != after
     if not module.check_mode:
         if loads:
