@@ -141,7 +141,7 @@ def test_modules_are_named_in_full() -> None:
         if path.parent.name in {"tasks", "handlers"}:
             for task in tasks_of(yaml.safe_load(path.read_text())):
                 modules = set(task) - set(words)
-                own = {f"ansible.legacy.{one.stem}" for one in path.parents[1].glob("library/*.py")}
+                own = {one.stem for one in path.parents[1].glob("library/*.py")}
                 named = all(name.startswith("ansible.builtin.") or name in own for name in modules)
                 assert modules == set() or named, task["name"]
 
