@@ -1,5 +1,6 @@
-"""Demonstration 1 on a real kernel: the storage play makes an array, a disk is pulled, the criterion falls and says why,
-a new disk is built in, it rises again. In the lab's QEMU guest, by emrctl alone."""
+"""Demonstration 1 on a real kernel: the storage play makes an array, a disk is pulled, the criterion falls.
+
+It says why; a new disk is built in, and it rises again. In the lab's QEMU guest, by emrctl alone."""
 
 from __future__ import annotations
 
@@ -180,7 +181,9 @@ def test_the_play_makes_the_array_and_the_criterion_is_met(storage, told):
     would = {task["task"] for task in preview["run"]["tasks"] if task["status"] == "would_change"}
     assert {"Make the array", "Make the volume", "Have it mounted at every start"} <= would
     assert applied["run"]["state"] == "successful", applied["run"]["detail"]
-    assert "/srv/records" in storage.guest("findmnt -n -o TARGET /srv/records; systemctl is-active mdmonitor smartmontools")
+    assert "/srv/records" in storage.guest(
+        "findmnt -n -o TARGET /srv/records; systemctl is-active mdmonitor smartmontools"
+    )
     storage.await_array("[UU]")
     storage.arrays("LAB-A1", "LAB-A2")  # what may be wiped is taken out again at once
     storage.guest("echo 'a record' >/srv/records/one && sync")
