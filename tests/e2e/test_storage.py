@@ -19,7 +19,8 @@ from controlplane.store.vault import Vault
 from tests.conftest import ROOT
 from tests.integration.conftest import LAB
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
+# Ansible in an emulated guest takes minutes: too long for the tier of every test run.
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(900)]
 
 CRITERION = "tt54.infra.x.8"
 STRICT = "tcvn14423.bak.central_ha"
