@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import json
 import lzma
-import os
 import platform
 import shutil
 import stat
@@ -22,7 +21,7 @@ from lab.processes import run
 
 _BOOT = Path(__file__).resolve().parent / "boot" / "guest"
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
-# Beyond what the lab's Debian tree holds. Installed beforehand: under emulation dpkg alone takes half a minute for them.
+# Beyond what the lab's Debian tree holds. Installed beforehand: under emulation dpkg alone takes half a minute.
 PACKAGES = ("mdadm", "lvm2", "smartmontools", "cryptsetup-bin", "btrfs-progs", "udev")
 ENABLED = ("systemd-networkd", "ssh", "snmpd", "prometheus-node-exporter")
 # What a machine without a screen, a clock source or a way out waits for in vain; each costs seconds under emulation.
@@ -139,7 +138,16 @@ def _fetch(tree: Path, package: str, debs: Path) -> None:
     """Let this machine's own apt fetch what the tree lacks, and the kernel; nothing is installed on this machine."""
     apt = ("apt-get", "-q", "-y", "-o", "APT::Sandbox::User=root")
     into = ("-o", f"Dir::State::status={tree}/var/lib/dpkg/status", "-o", f"Dir::Cache::archives={debs}")
-    fetch = (*apt, *into, "-o", "Debug::NoLocking=1", "--no-install-recommends", "--download-only", "install", *PACKAGES)
+    fetch = (
+        *apt,
+        *into,
+        "-o",
+        "Debug::NoLocking=1",
+        "--no-install-recommends",
+        "--download-only",
+        "install",
+        *PACKAGES,
+    )
     try:
         run(*fetch)
         run(*apt, "download", package, cwd=debs)
@@ -189,7 +197,7 @@ def archive(place: Path) -> bytes:
         about = path.lstat()
         data = b""
         if stat.S_ISLNK(about.st_mode):
-            data = os.readlink(path).encode()
+            data = str(path.readlink()).encode()
         elif stat.S_ISREG(about.st_mode):
             data = path.read_bytes()
         parts.append(_entry(str(path.relative_to(place)), data, about.st_mode, (about.st_uid, about.st_gid), number))

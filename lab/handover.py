@@ -71,7 +71,10 @@ def write_inventories(folder: Folder, whole: bool) -> None:
 
 def write_guest_inventory(folder: Folder) -> None:
     """Write the overlay of the guest: storage that the shipped inventory does not know, with its titles and group."""
-    titles = {"emr_title_vi": "Thiết bị lưu trữ 02 (máy ảo của phòng thử)", "emr_title_en": "Storage 02 (guest of the lab)"}
+    titles = {
+        "emr_title_vi": "Thiết bị lưu trữ 02 (máy ảo của phòng thử)",
+        "emr_title_en": "Storage 02 (guest of the lab)",
+    }
     more = "".join(f"      {key}: {json.dumps(value)}\n" for key, value in {"emr_kind": GUEST.kind, **titles}.items())
     group = f"  children:\n    linux_storage:\n      hosts:\n        {GUEST.name}: {{}}\n"
     head = "# Written by script/lab vm up; loaded after the inventories.\nall:\n  hosts:\n"

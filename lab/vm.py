@@ -101,7 +101,7 @@ def stop(folder: Folder) -> None:
 
 
 def status(folder: Folder) -> dict[str, Any]:
-    """The guest as it is now: up or down, address, pid, memory in KiB, accelerator and the disks that are plugged in."""
+    """The guest as it is now: up or down, address, pid, memory in KiB, accelerator and the plugged disks."""
     running = Running.recalled(folder)
     row: dict[str, Any] = {"name": GUEST.name, "address": GUEST.address, "up": running is not None}
     if running:
@@ -211,7 +211,7 @@ def _lay_out(folder: Folder, image: guest.Image, rights: provision.ReaderRights)
 
 
 def _accelerator(folder: Folder, image: guest.Image) -> str:
-    """``kvm`` where a kernel reaches user space with it within seconds, ``tcg`` otherwise. The device alone proves nothing."""
+    """``kvm`` where a kernel reaches user space with it in seconds, ``tcg`` otherwise: the device proves nothing."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
     noted = folder.guest / "accelerator.json"
@@ -225,7 +225,11 @@ def _accelerator(folder: Folder, image: guest.Image) -> str:
     said = ""
     try:
         done = subprocess.run(
-            [_QEMU, *_BARE, *probe, *boot], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_PROBE_SECONDS
+            [_QEMU, *_BARE, *probe, *boot],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=_PROBE_SECONDS,
         )
         said = done.stdout.decode("utf-8", "replace")
     except subprocess.TimeoutExpired:

@@ -55,7 +55,7 @@ def an_entry(**changes: Any) -> dict[str, Any]:
 
 def test_the_shipped_list_of_plays_holds_together() -> None:
     plays = load_plays(yaml.safe_load((PLAYBOOKS / "plays.yaml").read_text()), PLAYBOOKS)
-    written = "time-ssh backup backup-storage hardening antivirus workstations monitoring".split()
+    written = "time-ssh backup backup-storage storage hardening antivirus workstations monitoring".split()
     written += "probes network printers controlplane site".split()
     assert list(plays) == written
     assert plays["time-ssh"].playbook.is_file()
