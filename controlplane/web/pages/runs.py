@@ -86,7 +86,7 @@ def _run(face: Face, run_id: str, status: int = 200, problem: str = "") -> Respo
     found = queries.run_of(face.plane, run_id)
     dossier = queries.dossier_of(found.get("body"))
     running = found["state"] == "running"
-    progress = playing.progress_of(face.plane, found)
+    progress = playing.progress_of(face.plane, found) if running else None
     response = show(
         face,
         "run.html",
@@ -96,7 +96,7 @@ def _run(face: Face, run_id: str, status: int = 200, problem: str = "") -> Respo
         standing=playing.standing_of(face.plane, found),
         play=face.plane.plays.get(found["play"]),
         progress=progress,
-        stages=playing.stages_of(progress),
+        stages=playing.stages_of(progress) if progress else [],
         hosts=playing.by_host(dossier.about, dossier.moved),
         diff_lines=playing.diff_lines,
         problem=problem,

@@ -20,9 +20,9 @@
   };
   const source = new EventSource(live.dataset.events);
   source.onmessage = renew;
-  source.addEventListener("end", () => { source.close(); location.reload(); });
+  source.addEventListener("end", () => { source.close(); location.replace(live.dataset.page); });
   source.onerror = () => {
     // Refused for good (logged out, too many listeners): the page goes on as it would without a script.
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000);
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => location.replace(live.dataset.page), 5000);
   };
 })();
