@@ -136,7 +136,7 @@ def test_every_task_is_tagged_with_criteria_that_exist(path: Path) -> None:
 
 def test_modules_are_named_in_full() -> None:
     words = "name when tags register block rescue notify loop vars become changed_when failed_when check_mode".split()
-    words += "environment no_log loop_control listen until retries delay diff".split()
+    words += "environment no_log loop_control listen until retries delay diff delegate_to".split()
     for path in (PLAYBOOKS / "roles").glob("*/*/*.yml"):
         if path.parent.name in {"tasks", "handlers"}:
             for task in tasks_of(yaml.safe_load(path.read_text())):
