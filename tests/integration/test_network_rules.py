@@ -207,7 +207,8 @@ def test_a_sender_with_an_address_of_another_network_is_not_let_through(rig: Rig
     """Clinical may print; somebody outside who takes a clinical address may not: not one packet arrives."""
     printers, outside = (f"{PREFIX}-{NETS[name][0]}" for name in ("printers", "internet"))
     stranger = f"{NETS['clinical'][2]}.77"
-    count = f"table inet watch {{ chain all {{ type filter hook input priority 0; ip saddr {stranger} counter; }} }}"
+    hook = "type filter hook input priority 0; policy accept;"
+    count = f"table inet watch {{\n chain seen {{\n  {hook}\n  ip saddr {stranger} counter\n }}\n}}\n"
     probe = (
         f"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('{stranger}', 0));"
         f"s.sendto(b'?', ('{address('printers')}', 443))"

@@ -341,6 +341,6 @@ FACTS: tuple[Fact, ...] = (
         "arrays",
         "md(4) /proc/mdstat, /sys/fs/btrfs, zpool(8), PCI class 0104",
     ),
-    Fact("disk.smart", "shell", _SMART + "true", read_smart, "disks", "smartctl(8) -H -A"),
+    Fact("disk.smart", "shell", _SMART + "true", read_smart, "disks", "smartctl(8) -H -A", privileged=True),
     Fact("memory.swap", "shell", "cat /proc/swaps", read_swap, "MiB", "proc_swaps(5)"),
 )
