@@ -68,7 +68,7 @@ class Storage:
         """Write what a hospital would: the array by serial numbers, a volume on it, and who is told."""
         values = {
             "storage_arrays": [{"name": "md0", "level": 1, "serials": list(serials)}],
-            "storage_volumes": [{"name": "records", "on": "md0", "size": "100M", "mount": "/srv/records"}],
+            "storage_volumes": [{"name": "records", "array": "md0", "size": "100M", "mount": "/srv/records"}],
             "storage_wipe_serials": list(wipe),
             "storage_webhook_url": f"http://10.77.0.1:{PORT}/disk",
         }
