@@ -68,10 +68,11 @@ class Storage:
         """Write what a hospital would: the array by serial numbers, a volume on it, and who is told."""
         values = {
             "storage_arrays": [{"name": "md0", "level": 1, "serials": list(serials)}],
-            "storage_volumes": [{"name": "records", "on": "md0", "size": "100M", "mount": "/srv/records"}],
+            "storage_volumes": [{"name": "records", "array": "md0", "size": "100M", "mount": "/srv/records"}],
             "storage_wipe_serials": list(wipe),
             "storage_webhook_url": f"http://10.77.0.1:{PORT}/disk",
         }
+        values["emr_kind"] = "server"  # so that the hospital has the server that its criterion asks for
         group = {"servers": {"hosts": {"nas-02": {}}}}
         overlay = {"all": {"hosts": {"nas-02": values}, "children": group}}
         (self.folder / "overlay.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
@@ -80,7 +81,7 @@ class Storage:
         given = ["--data-dir", self.folder / "data", "--known-hosts", self.lab.known_hosts, "--lang", "en"]
         given += ["--inventory", self.lab.dir / "guest-inventory.yaml", "--inventory", self.folder / "overlay.yaml"]
         command = ["env", f"EMRCTL_HOME={self.home}", sys.executable, "-m", "controlplane", *given, *argv]
-        done = self.lab.exec(command, cwd=ROOT, timeout=400)
+        done = self.lab.exec(command, cwd=ROOT, timeout=600)
         assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
 
@@ -193,12 +194,6 @@ def test_the_play_makes_the_array_and_the_criterion_is_met(storage, told):
     assert storage.finding("backup.array-watched") == "met"
 
 
-def test_a_second_run_changes_nothing(storage):
-    _, applied = storage.play()
-    assert applied["run"]["state"] == "successful", applied["run"]["detail"]
-    assert [t["task"] for t in applied["run"]["tasks"] if t["status"] == "changed"] == []
-
-
 def test_a_pulled_disk_lets_the_criterion_fall_with_the_reason_and_the_hospital_is_told(storage, told):
     storage.lab.run_lab("vm", "pull", "LAB-A2", check=True)
     storage.await_array("_")
@@ -218,7 +213,8 @@ def test_a_pulled_disk_lets_the_criterion_fall_with_the_reason_and_the_hospital_
     assert (heard[0]["host"], heard[0]["source"], heard[0]["device"]) == ("nas-02", "mdadm", "/dev/md0")
 
 
-def test_the_round_says_what_the_loss_costs_in_level(storage):
+def test_the_comparison_of_the_two_rounds_names_the_criteria_that_are_lost(storage):
+    """One machine alone proves no level of a hospital, so what is lost is told in criteria of the level."""
     after, before = storage.rounds()[:2]
     difference = storage.json("diff", before, after)
     moved = {move["criterion"]: (move["before"], move["after"]) for move in difference["criteria"]}
@@ -227,14 +223,13 @@ def test_the_round_says_what_the_loss_costs_in_level(storage):
     assert {m["check"] for m in difference["findings"]} >= {"server.raid-whole", "backup.storage-whole"}
 
 
-def test_a_new_disk_is_built_in_and_the_criterion_rises_again(storage):
+def test_a_second_run_builds_a_new_disk_in_changes_nothing_else_and_the_criterion_rises_again(storage):
     storage.lab.run_lab("vm", "plug", "LAB-A3", check=True)
     storage.arrays("LAB-A1", "LAB-A3")
     _, applied = storage.play()
     assert applied["run"]["state"] == "successful", applied["run"]["detail"]
-    assert "Put the disks into the array that is there" in {
-        t["task"] for t in applied["run"]["tasks"] if t["status"] == "changed"
-    }
+    changed = [t["task"] for t in applied["run"]["tasks"] if t["status"] == "changed"]
+    assert changed == ["Put the disks into the array that is there"]
     storage.await_array("[UU]")
     storage.json("round")
     assert storage.verdict() == "met"
