@@ -72,6 +72,7 @@ class Storage:
             "storage_wipe_serials": list(wipe),
             "storage_webhook_url": f"http://10.77.0.1:{PORT}/disk",
         }
+        values["emr_kind"] = "server"  # so that the hospital has the server that its criterion asks for
         group = {"servers": {"hosts": {"nas-02": {}}}}
         overlay = {"all": {"hosts": {"nas-02": values}, "children": group}}
         (self.folder / "overlay.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
