@@ -289,9 +289,12 @@ def read_vault(text: str) -> dict[str, Any]:
 
 
 def read_raid_alert(text: str) -> dict[str, Any]:
-    """Whether somebody is told when a disk of an array fails: by mdadm's monitor, by zed or through an exporter."""
+    """Whether somebody is told when a disk of an array fails: by mdadm's monitor, by zed or through an exporter.
+
+    Debian's own MAILADDR is root, whose mailbox on the machine nobody may open: only an address elsewhere counts.
+    """
     conf, running = part(text, "conf", "running")
-    addressed = re.search(r"^\s*(MAILADDR|PROGRAM)\s+\S", conf, re.MULTILINE) is not None
+    addressed = re.search(r"^\s*(MAILADDR\s+set\b|PROGRAM\s+\S)", conf, re.MULTILINE) is not None
     monitor = re.search(r"\bmdadm\b.*(--monitor|-F|--follow)", running) is not None
     exporter = re.search(r"node[_-]exporter", running) is not None
     zed = re.search(r"(^|/)zed\b", running, re.MULTILINE) is not None
@@ -366,8 +369,8 @@ FACTS: tuple[Fact, ...] = (
         "storage.raid-alert",
         "shell",
         "echo '-- conf'; grep -hsE '^[[:space:]]*(MAILADDR|PROGRAM)' /etc/mdadm/mdadm.conf /etc/mdadm.conf "
-        "| sed -E 's/(MAILADDR +).*/\\1set/'; echo '-- running'; "
-        "ps -eo args= | grep -E '^[^ ]*(mdadm|zed|node[_-]exporter)' | cut -c 1-200; true",
+        "| sed -E 's/(MAILADDR[[:space:]]+)[^@]*$/\\1local/; s/(MAILADDR[[:space:]]+).*@.*/\\1set/'; "
+        "echo '-- running'; ps -eo args= | grep -E '^[^ ]*(mdadm|zed|node[_-]exporter)' | cut -c 1-200; true",
         read_raid_alert,
         "-",
         "mdadm(8) --monitor, mdadm.conf(5), ps(1)",
