@@ -80,7 +80,9 @@ class Storage:
     def emrctl(self, *argv, code=0):
         given = ["--data-dir", self.folder / "data", "--known-hosts", self.lab.known_hosts, "--lang", "en"]
         given += ["--inventory", self.lab.dir / "guest-inventory.yaml", "--inventory", self.folder / "overlay.yaml"]
-        command = ["env", f"EMRCTL_HOME={self.home}", sys.executable, "-m", "controlplane", *given, *argv]
+        # An emulated machine answers its last question after more than the half minute a look has by default.
+        slow = "EMRCTL_LOOK_DEADLINE_SECONDS=120"
+        command = ["env", f"EMRCTL_HOME={self.home}", slow, sys.executable, "-m", "controlplane", *given, *argv]
         done = self.lab.exec(command, cwd=ROOT, timeout=600)
         assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout
