@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from controlplane.domain.chain import stamp
 from controlplane.plays import HostRecap, LiveFile, Pin, Tail, clinic_hours, lines_of, pin_from, progress_of
-from controlplane.plays.digests import playbook_digest, playbook_files
+from controlplane.plays.digests import commit_of, playbook_digest, playbook_files
 from controlplane.plays.pins import pin_now
 from controlplane.plays.results import outcomes_of
 from controlplane.settings import Settings
@@ -343,3 +343,10 @@ def test_the_lock_of_a_dead_process_is_free(archive: Archive) -> None:
     os.waitpid(child, 0)
     with archive.host_locks(["a"]):
         pass
+
+
+def test_an_installed_release_tells_its_commit_where_no_checkout_lies(tmp_path):
+    (tmp_path / "playbooks").mkdir()
+    assert commit_of(tmp_path / "playbooks") is None
+    (tmp_path / "RELEASE").write_text("version=0.1.0\ncommit=0123abcd\nmade_for=debian-12\n", encoding="utf-8")
+    assert commit_of(tmp_path / "playbooks") == "0123abcd"

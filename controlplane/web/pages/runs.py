@@ -82,22 +82,29 @@ def _piece(face: Face, run_id: str) -> Response:
     return HTMLResponse(template.render(face=face, t=t, w=t.w, say=t.say, **content))
 
 
+def _told(face: Face, found: dict[str, Any]) -> dict[str, Any]:
+    """What the page of a run and the page before its apply both tell of it."""
+    dossier = queries.dossier_of(found.get("body"))
+    return {
+        "run": found,
+        "dossier": dossier,
+        "standing": playing.standing_of(face.plane, found),
+        "play": face.plane.plays.get(found["play"]),
+        "hosts": playing.by_host(dossier.about, dossier.moved),
+    }
+
+
 def _run(face: Face, run_id: str, status: int = 200, problem: str = "") -> Response:
     found = queries.run_of(face.plane, run_id)
-    dossier = queries.dossier_of(found.get("body"))
     running = found["state"] == "running"
     progress = playing.progress_of(face.plane, found) if running else None
     response = show(
         face,
         "run.html",
         status,
-        run=found,
-        dossier=dossier,
-        standing=playing.standing_of(face.plane, found),
-        play=face.plane.plays.get(found["play"]),
+        **_told(face, found),
         progress=progress,
         stages=playing.stages_of(progress) if progress else [],
-        hosts=playing.by_host(dossier.about, dossier.moved),
         diff_lines=playing.diff_lines,
         problem=problem,
         longest=doing.LONGEST,
@@ -116,16 +123,11 @@ def confirm(face: Plain, run_id: str) -> Response:
 
 def _confirm(face: Face, run_id: str, status: int = 200, problem: str = "", glass: str = "") -> Response:
     found = queries.run_of(face.plane, run_id)
-    dossier = queries.dossier_of(found.get("body"))
     return show(
         face,
         "apply.html",
         status,
-        run=found,
-        dossier=dossier,
-        standing=playing.standing_of(face.plane, found),
-        play=face.plane.plays.get(found["play"]),
-        hosts=playing.by_host(dossier.about, dossier.moved),
+        **_told(face, found),
         problem=problem,
         glass=glass,
         longest=doing.LONGEST,
