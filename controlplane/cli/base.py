@@ -14,10 +14,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from controlplane import texts
 from controlplane.bootstrap import Plane, open_plane
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.console import Screen
-from controlplane.domain.model import Look
+from controlplane.domain.model import Look, Words
 from controlplane.settings import Settings, read_settings
 
 HELP = """`emrctl`: thin verbs over the plane. It decides nothing; every verb has --json, and refusals are sentences.
@@ -101,7 +102,7 @@ def refuse_criterion(p: Plane, criterion: str) -> NoReturn:
     """There is no such criterion; name the nearest."""
     known = [c.id for f in p.catalog.frameworks.values() for c in f.criteria]
     close = difflib.get_close_matches(criterion, known, 1, 0.4)
-    near = screen().say("cli.near", name=close[0]) if close else ""
+    near = Words(*(texts.say(lang, "cli.near", name=close[0]) for lang in texts.LANGUAGES)) if close else ""
     fail("cli.no_criterion", USAGE, criterion=criterion, near=near)
 
 

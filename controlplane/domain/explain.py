@@ -18,6 +18,7 @@ from controlplane.domain.model import (
     Scorecard,
     Verdict,
 )
+from controlplane.domain.stake import Stake, stake_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Explanation:
     checks: tuple[CheckProof, ...]
     word: FindingProof | None = None  # what the newest word of a person is worth today
     words: tuple[Observation, ...] = ()  # every word about it, the newest first
+    stake: Stake | None = None  # what it is worth in level today; None: its framework is not in force
 
 
 def explain(
@@ -62,6 +64,7 @@ def explain(
     """
     framework, criterion = find_criterion(catalog, criterion_id)
     score = next((c for c in card.criteria if c.id == criterion_id), None)
+    stake = stake_of(catalog, card, criterion) if score is not None else None
     if score is None:  # its framework is not in force on this day
         score = CriterionScore(criterion_id, Verdict.NOT_APPLICABLE, Reason("framework_out_of_force"), {})
     mine: dict[str, list[FindingProof]] = {check: [] for check in criterion.checks}
@@ -75,7 +78,7 @@ def explain(
     proofs = tuple(
         CheckProof(catalog.checks[check], tuple(sorted(found, key=_worst_first))) for check, found in mine.items()
     )
-    return Explanation(framework, criterion, score, proofs, word, tuple(words))
+    return Explanation(framework, criterion, score, proofs, word, tuple(words), stake)
 
 
 def find_criterion(catalog: Catalog, criterion_id: str) -> tuple[Framework, Criterion]:

@@ -63,6 +63,26 @@ def reason(say_: Say, code: str, figures: Mapping[str, Any]) -> str:
     return say_("reason.of_row", row=figures["row"], text=text) if "row" in figures else text
 
 
+def stake(say_: Say, worth: Any, level: Callable[[str | None], str], *, determinable: bool) -> str:
+    """What a criterion costs or carries in level, in a sentence; ``level`` names a level of its group's ladder.
+
+    Where the group's official list is not complete no level is proven, and only the possible one is told.
+    """
+
+    def pair(at: Any) -> str:
+        if not determinable:
+            return say_("stake.possible", possible=level(at.possible))
+        return say_("level.pair", proven=level(at.proven), possible=level(at.possible))
+
+    figures = {}
+    if worth.levels is not None:
+        today, met, lost = map(pair, worth.levels)
+        then = met if worth.reason.code.startswith("costs") else lost
+        asked = say_("stake.asked", level=level(worth.level), missed=worth.missed)
+        figures = {"now": today, "then": then, "asked": asked}
+    return say_(f"stake.{worth.reason.code}", **figures)
+
+
 NEVER = 999_999
 """What a reader gives for "never" or "no limit", so that a check can compare it; a person reads "none"."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from zoneinfo import ZoneInfo
 
 from controlplane import texts
 from controlplane.domain.compare import Cause
-from controlplane.domain.model import DECLARED, Asset, Check, Framework, Reason, Words
+from controlplane.domain.model import DECLARED, Asset, Check, Framework, Group, Reason, Words
+from controlplane.domain.stake import Stake
 
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 LONGEST_VALUE = 400
@@ -226,6 +228,11 @@ class Tongue:
             return self.say("level.below", lowest=lowest[:1].lower() + lowest[1:])
         key = f"level.{level}"
         return self.say(key) if texts.has(key) else self.say("level.number", level=level)
+
+    def stake(self, worth: Stake, group: Group) -> str:
+        """What a criterion costs or carries in level today, in a sentence."""
+        named = functools.partial(self.level, levels=group.levels)
+        return texts.stake(self.say, worth, named, determinable=group.list_complete)
 
     def clause(self, clause: str) -> str:
         """A clause of the law; the data's ``l2 4.5.1`` (in the set of level 2) is said in words."""
