@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from lab.folder import Folder, LabError, say, write_whole
+from lab.folder import Folder, LabError, alone, say, write_whole
 from lab.plan import PLAYER, READER
 from lab.processes import run
 
@@ -96,13 +96,18 @@ def need_tools(tools: Mapping[str, str] = _TOOLS) -> None:
 def tree(folder: Folder, name: str) -> Path:
     """Where the base tree ``name`` of this release and package list lies, built or not."""
     recipe = json.dumps([release(), PACKAGES[name], SHELF[name], _FINISH], sort_keys=True)
-    return folder.path / "base" / f"{name}-{release()}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    return folder.bases / f"{name}-{release()}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
 def build(folder: Folder) -> None:
     """Build the trees that are missing. A tree takes its final name only when it is finished."""
-    (folder.path / "base").mkdir(parents=True, exist_ok=True)
-    for left in (folder.path / "base").glob(".building-*"):
+    folder.bases.mkdir(parents=True, exist_ok=True)
+    with alone(folder.bases / "lock"):
+        _build_missing(folder)
+
+
+def _build_missing(folder: Folder) -> None:
+    for left in folder.bases.glob(".building-*"):
         _remove_tree(left)
     for name, packages in PACKAGES.items():
         done = tree(folder, name)
@@ -117,7 +122,7 @@ def build(folder: Folder) -> None:
 
 
 def _mmdebstrap(folder: Folder, name: str, work: Path) -> None:
-    sources = folder.path / "base" / "sources.list"
+    sources = folder.bases / "sources.list"
     write_whole(sources, _sources())
     argv = [
         # Whatever ends this program also ends the build, with everything it started.
@@ -129,7 +134,7 @@ def _mmdebstrap(folder: Folder, name: str, work: Path) -> None:
     ]
     if sources.read_text(encoding="utf-8"):
         argv.append(str(sources))
-    log = folder.path / "base" / f"{name}.log"
+    log = folder.bases / f"{name}.log"
     with log.open("wb") as out:
         code = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False).returncode
     if code != 0:

@@ -54,6 +54,11 @@ class Folder:
         return cls(path)
 
     @property
+    def bases(self) -> Path:
+        """Where the base trees lie; several labs may share them (EMRCTL_LAB_BASE)."""
+        return Path(os.environ.get("EMRCTL_LAB_BASE") or self.path / "base").absolute()
+
+    @property
     def inventory(self) -> Path:
         """The Ansible overlay with the addresses of the lab's hosts."""
         return self.path / "inventory.yaml"
@@ -117,22 +122,29 @@ class Folder:
     @contextlib.contextmanager
     def locked(self, patience_seconds: float = 600.0) -> Iterator[None]:
         """Hold the folder alone; a second command waits, and says so."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a") as lock:
-            end = time.monotonic() + patience_seconds
-            told = False
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > end:
-                        raise LabError("Another script/lab has been at work here for too long.") from None
-                    if not told:
-                        print("Another script/lab is at work here; waiting for it.", file=sys.stderr, flush=True)
-                        told = True
-                    time.sleep(0.2)
+        with alone(self.path / "lock", patience_seconds):
             yield
+
+
+@contextlib.contextmanager
+def alone(path: Path, patience_seconds: float = 600.0) -> Iterator[None]:
+    """Hold a lock file; a second command waits, and says so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        end = time.monotonic() + patience_seconds
+        told = False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise LabError("Another script/lab has been at work here for too long.") from None
+                if not told:
+                    print("Another script/lab is at work here; waiting for it.", file=sys.stderr, flush=True)
+                    told = True
+                time.sleep(0.2)
+        yield
 
 
 def boot_id() -> str:

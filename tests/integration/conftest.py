@@ -116,6 +116,19 @@ def _run(argv: Sequence[str | Path], options: dict[str, Any]) -> subprocess.Comp
     return subprocess.run([str(word) for word in argv], **settings)  # noqa: PLW1510 - it stands in settings
 
 
+def _labs_of_workers() -> None:
+    """Under pytest-xdist each worker has a lab of its own, by name and folder; they share the base trees."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and "EMRCTL_LAB_BASE" not in os.environ:
+        folder = Path(os.environ.get("EMRCTL_LAB_DIR") or ROOT / ".lab").absolute()
+        os.environ["EMRCTL_LAB_BASE"] = str(folder / "base")
+        os.environ["EMRCTL_LAB_DIR"] = str(folder / worker)
+        os.environ["EMRCTL_LAB_NAME"] = (os.environ.get("EMRCTL_LAB_NAME") or "lab")[:5] + worker[-3:]
+
+
+_labs_of_workers()
+
+
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """The lab, up. A lab that this session brought up is taken down at its end, unless EMRCTL_LAB_KEEP=1.
