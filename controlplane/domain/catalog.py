@@ -27,6 +27,7 @@ from controlplane.domain.model import (
     Group,
     Standing,
     Waiver,
+    Words,
 )
 
 __all__ = ["CatalogError", "catalog_body", "catalog_from", "make_catalog", "span"]
@@ -230,13 +231,18 @@ def _framework(
     return Framework(
         id_,
         _words(file, document["title"]),
-        str(document["source"]),
+        _source(file, document["source"]),
         _period(file, document["in_force"]),
         document["rule"],
         groups,
         tuple(criteria.values()),
         _annex(file, document.get("annex2"), ladders),
     )
+
+
+def _source(file: str, told: Any) -> Words:
+    """What was read of the text. Frameworks kept before it was told in both tongues hold one sentence."""
+    return _words(file, told) if isinstance(told, Mapping) else Words(str(told), str(told))
 
 
 def _annex(file: str, document: Any, ladders: Mapping[str, Group]) -> tuple[AnnexCell, ...]:

@@ -309,7 +309,7 @@ class Framework:
 
     id: str
     title: Words
-    source: str
+    source: Words  # what was read of the text, and how
     in_force: tuple[date | None, date | None]
     rule: str  # cumulative: a level needs its criteria and those below; own_set: each its own; share: no level at all
     groups: tuple[Group, ...]

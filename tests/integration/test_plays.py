@@ -343,6 +343,19 @@ def test_preview_changes_nothing_apply_changes_and_a_second_apply_finds_nothing_
 
 @pytest.mark.lab
 @pytest.mark.slow
+def test_a_play_that_comes_back_later_than_the_hosts_own_guard_is_no_success(plays: Plays) -> None:
+    """On a slow day the guard puts the old settings back first; the play must not say that the new ones are in force."""
+    before = plays.settings("pc-03")
+    plays.overlay |= {"ssh_hardening_reconnect_seconds": 1, "ssh_hardening_rollback_seconds": 2}
+    run = plays("apply", "pc-03")
+    assert run["state"] == "failed"
+    assert "the host has put the old settings back already" in run["detail"]
+    assert plays.settings("pc-03") == before
+    assert plays.lab.inside("pc-03", ["ls", "/run/emrctl"]).stdout == "", "nothing of the guard is left"
+
+
+@pytest.mark.lab
+@pytest.mark.slow
 def test_settings_that_lock_us_out_are_undone_by_the_host_itself(plays: Plays) -> None:
     assert plays("apply", "pc-03")["state"] == "successful"
     before = plays.settings("pc-03")

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -239,6 +239,49 @@ def test_what_may_not_be_is_refused_with_a_sentence_and_a_run_is_stopped_in_orde
     assert not any(str(hospital.settings.run_dir) in words for words in commands())
 
 
+class Closable:
+    """A feed of which only its end matters."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_client_that_does_not_read_is_let_go_and_holds_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "SLOWEST_SEND_SECONDS", 0.5)
+    listeners, feed, told = events.Listeners(), Closable(), 0
+
+    async def endless() -> AsyncIterator[str]:
+        nonlocal told
+        while True:
+            told += 1
+            yield events.frame({"told": told, "text": "x" * 65536}, told)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            listeners.enter("an")
+            await events.EventStream(feed, endless(), listeners, "an")(scope, receive, send)  # type: ignore[arg-type]
+
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off"))
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_for(lambda: server.started)
+        with socket.create_connection(("127.0.0.1", port)) as deaf:
+            deaf.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            wait_for(lambda: told > 0)
+            wait_for(lambda: listeners.count() == 0)
+            assert feed.closed
+            assert told < 1000, "what nobody reads is not piled up in memory"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+    assert not thread.is_alive()
+
+
 # -------------------------------------------------------- demonstration 5: a kill -9 while hosts are being changed
 
 KILLED = """---
@@ -262,26 +305,26 @@ KILLED = """---
         content: "done\\n"
         mode: "0600"
 """
+
+
+# emrctl itself; a look of its own machine asks few of the questions, so that a try does not take minutes.
 PROGRAM = """
-import sys, uvicorn
-from pathlib import Path
-from controlplane.bootstrap import open_plane
-from controlplane.collect.facts import SHELL_FACTS
-from controlplane.collect.local import LocalTransport
-from controlplane.settings import Settings
-from controlplane.web.app import make_app
-home, data, port, known = sys.argv[1:]
-settings = Settings(home=Path(home), data_dir=Path(data), known_hosts=Path(known), round_every_minutes=0)
-plane = open_plane(settings)
-plane.__dict__["_transports"] = {"local": LocalTransport(script_facts=[f for f in SHELL_FACTS if f.name[:3] == "os."])}
-uvicorn.run(make_app(plane), host="127.0.0.1", port=int(port), log_level="warning", timeout_graceful_shutdown=1)
+from controlplane.collect import local
+from controlplane.bootstrap import rules
+few = [fact for fact in local.SHELL_FACTS if fact.name.startswith("os.")]
+rules.LocalTransport = lambda: local.LocalTransport(script_facts=few)
+from controlplane.cli import main
+main()
 """
 
 
 def control_plane(hospital: Hospital, known: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """``emrctl serve`` as a process of its own, answering."""
     port = free_port()
-    argv = [str(hospital.home), str(hospital.settings.data_dir), str(port), str(known)]
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, *argv], cwd=ROOT)
+    env = os.environ | {"EMRCTL_HOME": str(hospital.home), "EMRCTL_ROUND_EVERY_MINUTES": "0", "EMRCTL_DRIFT_AT": ""}
+    given = ["--data-dir", str(hospital.settings.data_dir), "--known-hosts", str(known)]
+    argv = [sys.executable, "-c", PROGRAM, *given, "serve", "--port", str(port)]
+    process = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
 
     def answers() -> bool:
         assert process.poll() is None, "the server ended"
