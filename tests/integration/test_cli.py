@@ -309,6 +309,25 @@ def test_coverage_counts_every_framework_and_never_more_than_there_is(data):
     assert (rows["tt54-2017"]["criteria"], rows["tt54-2017"]["draft"]) == (135, 104)
 
 
+def test_what_rests_on_the_rules_alone_needs_no_store_and_leaves_none_behind(tmp_path, data):
+    nowhere = tmp_path / "none"
+    shipped = emrctl(nowhere, "checks", "coverage", "--json")
+    assert shipped.returncode == 0, shipped.stderr
+    rows = {r["framework"]: r for r in json.loads(shipped.stdout)["frameworks"]}
+    law = rows["tcvn14423-2026"]["automated_by_level"]
+    assert law["2"] >= 65
+    assert law["3"] >= 85
+    counts = {
+        r["framework"]: r["criteria"]
+        for r in json.loads(emrctl(data, "checks", "coverage", "--json").stdout)["frameworks"]
+    }
+    assert counts == {name: row["criteria"] for name, row in rows.items()}
+    book = tmp_path / "tt54.xlsx"
+    for argv in (["checks"], ["level"], ["incident", "2026-11-26T14:30"], ["catalog", "export", "tt54", "--out", book]):
+        assert emrctl(nowhere, *argv).returncode == 0, argv
+    assert (emrctl(nowhere, "score").returncode, nowhere.exists()) == (1, False)
+
+
 def test_the_level_is_certain_and_possible_and_a_wrong_answer_is_said(data):
     asked = emrctl(data, "level", "internal=yes", "nonpublic=có", "--json")
     found = json.loads(asked.stdout)["determination"]
