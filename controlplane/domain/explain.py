@@ -18,6 +18,7 @@ from controlplane.domain.model import (
     Scorecard,
     Verdict,
 )
+from controlplane.domain.score import HOLDS
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,17 @@ class Explanation:
     checks: tuple[CheckProof, ...]
     word: FindingProof | None = None  # what the newest word of a person is worth today
     words: tuple[Observation, ...] = ()  # every word about it, the newest first
+
+    @property
+    def assets(self) -> tuple[int, int]:
+        """(assets on which every check of the criterion holds, assets that any of them asks): what a count declares."""
+        holds: dict[str, bool] = {}
+        for proof in self.checks:
+            for found in proof.findings:
+                if found.finding.asset:
+                    good = found.finding.verdict in HOLDS
+                    holds[found.finding.asset] = holds.get(found.finding.asset, True) and good
+        return sum(holds.values()), len(holds)
 
 
 def explain(
