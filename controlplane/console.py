@@ -204,7 +204,8 @@ class Screen:
             place = f"{bad.sheet}!{bad.cell}: " if bad.cell else ""
             self.out.print(f"[bold red]{escape(place)}[/]{escape(bad.words.in_(self.lang))}")
         for change in preview.changes:
-            self.tell("cli.catalog_change", **vars(change))
+            field = self.say(f"cli.catalog_field.{change.field}")
+            self.tell("cli.catalog_change", **vars(change) | {"field": field})
         for added in preview.added:
             levels = ", ".join(added.levels) or "-"
             self.tell("cli.catalog_added", id=added.id, group=added.group, levels=levels, title=added.title)
@@ -219,7 +220,7 @@ class Screen:
             if pairs[0] == pairs[1] and g.after.target is None:
                 continue
             before, after = (
-                f"{self.now_level(levels, score)} – {self.level(levels, score.possible)}" for score in (g.before, g.after)
+                f"{self.now_level(levels, s)} – {self.level(levels, s.possible)}" for s in (g.before, g.after)
             )
             self.tell("cli.level_move", group=f"{g.framework}/{g.group}", before=before, after=after)
             if g.ahead.list_open:
@@ -314,7 +315,10 @@ class Screen:
         c = e.criterion
         tree = Tree(f"[bold]{escape(c.id)}[/] {escape(c.title.in_(self.lang))}: {self.verdict(e.score.verdict)}")
         tree.add(escape(f"{e.framework.title.in_(self.lang)}, {c.clause}"))
-        tree.add(escape(f"{self.say(f'standing.{c.standing}')} ({c.confidence}; {c.source})"))
+        standing = tree.add(escape(f"{self.say(f'standing.{c.standing}')} ({c.confidence}; {c.source})"))
+        if e.confirmed is not None:
+            named = {**vars(e.confirmed), "at": self.time(e.confirmed.at)}
+            standing.add(escape(self.say("web.explain.confirmed_by", **named)))
         tree.add(escape(texts.reason(self.say, e.score.reason.code, e.score.reason.figures)))
         for proof in e.checks:
             branch = tree.add(f"[bold]{escape(proof.check.id)}[/] {escape(proof.check.title.in_(self.lang))}")

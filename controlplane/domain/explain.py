@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from controlplane.domain.declared import fact_of
 from controlplane.domain.model import (
@@ -38,9 +39,21 @@ class CheckProof:
 
 
 @dataclass(frozen=True)
+class Confirmed:
+    """Who compared a criterion with the official text, when, and with which document."""
+
+    by: str
+    at: datetime
+    document: str
+    sha256: str
+    link: int
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Everything between the law's sentence and the bytes on a disk."""
 
+    confirmed: Confirmed | None = field(default=None, kw_only=True)  # None: nobody compared it with the official text
     framework: Framework
     criterion: Criterion
     score: CriterionScore

@@ -1,5 +1,6 @@
 """emrctl as a person uses it: whole processes, exit codes, sentences in both tongues, JSON, and no traceback."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -395,6 +396,10 @@ def test_a_framework_is_confirmed_from_the_official_copy_and_earlier_rounds_keep
     assert rows["tt54-2017"]["confirmed"] == 1
     story = json.loads(emrctl(data, "explain", "tt54.lis.basic.1", "--json").stdout)
     assert story["criterion"]["standing"] == "confirmed"
+    named = {name: story["confirmed"][name] for name in ("by", "document", "sha256", "link")}
+    digest = hashlib.sha256(official.read_bytes()).hexdigest()
+    assert named == {"by": "Phòng HC-TH", "document": official.name, "sha256": digest, "link": kept["link"]["seq"]}
+    assert "Phòng HC-TH" in emrctl(data, "explain", "tt54.lis.basic.1").stdout
     assert json.loads(emrctl(data, "score", "--json").stdout)["catalog_digest"] != before
     page.cell(row, confirm).value = "=1+1"
     opened.save(book)
