@@ -72,8 +72,7 @@ class Approving(Following):
             raise PlayError(
                 f"Bản xem trước {found['id']} đã được áp dụng ở lần chạy {used}. Hãy xem trước lại, hoặc chạy tiếp"
                 " lần chạy đó.",
-                f"The preview {found['id']} was carried out by the run {used}. Preview it again, or resume"
-                " that run.",
+                f"The preview {found['id']} was carried out by the run {used}. Preview it again, or resume that run.",
             )
 
     def _newest_approved(self, play: Play) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def plan(request: Request) -> Answer[plan_page.Answered]:
     """What lies ahead; the parameters are those of the page, for example ?item_1=ups&quantity_1=1&goal=tt13-2025/emr.
 
     ``item_N``, ``quantity_N``, ``price_N`` (VND for one), ``play``, ``lose``, ``confirm`` (FRAMEWORK/GROUP), ``goal``,
-    ``list`` and ``table`` (1: taken for complete), ``play_hours``, ``document_hours``, ``hour_price``. It keeps nothing.
+    ``list`` and ``table`` (1: taken for complete), ``play_hours``, ``document_hours``, ``hour_price``.
     """
     return Answer(plan_page.answer_of(_tongue(request).what_if, _plane(request), request.query_params))
 
