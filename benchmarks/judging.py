@@ -34,8 +34,9 @@ from controlplane.domain.score import score  # noqa: E402
 
 NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
 DAY = NOW.date()
-# The hospital of the plan in miniature: how many of 70 assets bear each inventory group that stands for a kind.
-SHARES = {"printers": 24, "workstations": 35}
+# The hospital of the plan in miniature: how many of 70 assets are of a kind, and which groups of the inventory they bear.
+SHARES = {"printer": 24, "workstation": 35}
+BORNE = {"printer": ("printers",), "workstation": ("linux_hosts", "log_senders", "workstations")}
 State = dict[tuple[str, str], Seen]
 
 
@@ -52,10 +53,10 @@ def shipped() -> Catalog:
 
 def hospital(catalog: Catalog) -> tuple[Asset, ...]:
     """70 assets: 24 printers, 35 workstations and 11 that bear every other role, and the site beside them."""
-    others = tuple(sorted({c.role for c in catalog.checks.values()} - SHARES.keys() - {SITE}))
-    roles = [(role,) for role, count in SHARES.items() for _ in range(count)]
-    roles += [others] * (70 - len(roles))
-    named = [Asset(f"asset-{i:02}", "server", r, Words("a", "a"), address="192.0.2.1") for i, r in enumerate(roles)]
+    others = tuple(sorted({c.role for c in catalog.checks.values()} - {"printers", "workstations", SITE}))
+    kinds = [(kind, BORNE[kind]) for kind, count in SHARES.items() for _ in range(count)]
+    kinds += [("server", others)] * (70 - len(kinds))
+    named = [Asset(f"asset-{i:02}", k, r, Words("a", "a"), address="192.0.2.1") for i, (k, r) in enumerate(kinds)]
     return (*named, Asset(SITE, "site", (SITE,), Words("s", "s")))
 
 

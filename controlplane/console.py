@@ -89,6 +89,10 @@ class Screen:
         """A level in words."""
         return level_words(self.say, levels, level)
 
+    def vnd(self, amount: int) -> str:
+        """An amount of money with its thousands set apart, as the tongue does it."""
+        return f"{amount:,}" if self.lang == "en" else f"{amount:,}".replace(",", ".")
+
     def now_level(self, levels: tuple[str, ...], score: GroupScore) -> str:
         """The pair of levels, or that none can be determined."""
         if score.reason.code == "share":
@@ -201,7 +205,8 @@ class Screen:
             place = f"{bad.sheet}!{bad.cell}: " if bad.cell else ""
             self.out.print(f"[bold red]{escape(place)}[/]{escape(bad.words.in_(self.lang))}")
         for change in preview.changes:
-            self.tell("cli.catalog_change", **vars(change))
+            field = self.say(f"cli.catalog_field.{change.field}")
+            self.tell("cli.catalog_change", **vars(change) | {"field": field})
         for added in preview.added:
             levels = ", ".join(added.levels) or "-"
             self.tell("cli.catalog_added", id=added.id, group=added.group, levels=levels, title=added.title)
@@ -212,12 +217,16 @@ class Screen:
         """Levels before and after, what moved, the price, and what was assumed."""
         for g in found.groups:
             levels = next(x.levels for x in catalog.frameworks[g.framework].groups if x.id == g.group)
-            pairs = [(g.before.proven, g.before.possible), (g.after.proven, g.after.possible)]
+            pairs = [(score.determinable, score.proven, score.possible) for score in (g.before, g.after)]
             if pairs[0] == pairs[1] and g.after.target is None:
                 continue
-            shown = (" – ".join(self.level(levels, level) for level in pair) for pair in pairs)
-            self.tell("cli.level_move", group=f"{g.framework}/{g.group}", before=next(shown), after=next(shown))
-            if g.ahead.level is not None:
+            before, after = (
+                f"{self.now_level(levels, s)} – {self.level(levels, s.possible)}" for s in (g.before, g.after)
+            )
+            self.tell("cli.level_move", group=f"{g.framework}/{g.group}", before=before, after=after)
+            if g.ahead.list_open:
+                self.line("  " + self.say("web.plan.list_open"))
+            elif g.ahead.level is not None:
                 missing = len(g.ahead.missing)
                 self.tell("cli.level_ahead", level=self.level(levels, g.ahead.level), missing=missing)
         for changes in (found.gained, found.lost, found.moved):
@@ -227,7 +236,7 @@ class Screen:
                     f"  {self.verdict(change.before)} → {self.verdict(change.after)} "
                     f"{escape(f'{title} ({change.criterion})')}"
                 )
-        self.tell("cli.imagined", gained=len(found.gained), lost=len(found.lost), price=f"{found.price_vnd:,}")
+        self.tell("cli.imagined", gained=len(found.gained), lost=len(found.lost), price=self.vnd(found.price_vnd))
         for assumption in found.assumptions:
             self.line(texts.say(self.lang, f"whatif.{assumption.code}", **self._figures(assumption)), "dim")
 
@@ -239,9 +248,9 @@ class Screen:
         """The cheapest set, whether it is exact, and what no offer mends."""
         self.tell("cli.way", group=f"{plan.goal.framework}/{plan.goal.group}", level=plan.goal.level)
         for offer in plan.chosen:
-            self.line(f"  {label(offer.action)}  {offer.price_vnd:,} VND, {offer.effort_hours} h")
-        bound = f"{plan.lower_bound_vnd:,}"
-        self.tell("cli.way_price", price=f"{plan.cost_vnd:,}", bound=bound, reached=plan.reached, exact=plan.exact)
+            self.line(f"  {label(offer.action)}  {self.vnd(offer.price_vnd)} VND, {offer.effort_hours} h")
+        price, bound = self.vnd(plan.cost_vnd), self.vnd(plan.lower_bound_vnd)
+        self.tell("cli.way_price", price=price, bound=bound, reached=plan.reached, exact=plan.exact)
         self.line(texts.say(self.lang, f"whatif.{plan.reason.code}", **self._figures(plan.reason)))
         for score in plan.missing:
             self.line(f"  {catalog.criteria[score.id].title.in_(self.lang)} ({score.id})")
@@ -307,7 +316,10 @@ class Screen:
         c = e.criterion
         tree = Tree(f"[bold]{escape(c.id)}[/] {escape(c.title.in_(self.lang))}: {self.verdict(e.score.verdict)}")
         tree.add(escape(f"{e.framework.title.in_(self.lang)}, {c.clause}"))
-        tree.add(escape(f"{self.say(f'standing.{c.standing}')} ({c.confidence}; {c.source})"))
+        standing = tree.add(escape(f"{self.say(f'standing.{c.standing}')} ({c.confidence}; {c.source})"))
+        if e.confirmed is not None:
+            named = {**vars(e.confirmed), "at": self.time(e.confirmed.at)}
+            standing.add(escape(self.say("web.explain.confirmed_by", **named)))
         tree.add(escape(texts.reason(self.say, e.score.reason.code, e.score.reason.figures)))
         if e.stake is not None:
             group = next(g for g in e.framework.groups if g.id == c.group)
@@ -327,7 +339,7 @@ class Screen:
         branch = tree.add(escape(self.say("web.explain.step_attested")))
         if e.score.contradicted and e.word is not None:
             declared = e.word.finding.reason.figures.get("count", "-")
-            met, of = e.score.findings.get("met", 0), sum(e.score.findings.values())
+            met, of = e.assets
             branch.add(
                 f"[bold red]{escape(self.say('web.explain.contradicted', declared=declared, met=met, of=of))}[/]"
             )
@@ -353,7 +365,7 @@ class Screen:
             return
         bytes_ = leaf.add(escape(self.say("cli.raw", digest=o.raw_digest, bytes=len(raw.get(o.raw_digest, b"")))))
         for line in raw.get(o.raw_digest, b"").decode("utf-8", "replace").splitlines()[:12]:
-            bytes_.add(escape(line[:160]))
+            bytes_.add(escape(printable(line[:160])))
 
     def difference(self, d: Difference) -> None:
         """What moved."""
@@ -394,6 +406,11 @@ class Screen:
         for key in keys:
             table.add_column(self.say(key), overflow="fold")
         return table
+
+
+def printable(line: str) -> str:
+    """A line of foreign bytes without what would steer a terminal."""
+    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
 
 
 def level_words(say: Say, levels: tuple[str, ...], level: str | None) -> str:

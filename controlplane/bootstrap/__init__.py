@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 from controlplane.bootstrap.ahead import Ageing, Ahead, Costs
 from controlplane.bootstrap.backing import Backing
 from controlplane.bootstrap.carrying import Carrying
 from controlplane.bootstrap.judgements import Judgement
 from controlplane.bootstrap.leaving import Leaving
+from controlplane.bootstrap.rules import Rules
 from controlplane.bootstrap.saying import Paper, Saying
 from controlplane.settings import Settings
 from controlplane.store.accounts import Accounts
@@ -28,8 +32,10 @@ __all__ = [
     "NoStoreError",
     "Paper",
     "Plane",
+    "Rules",
     "init_store",
     "open_plane",
+    "open_rules",
     "utc_now",
 ]
 
@@ -72,6 +78,26 @@ def open_plane(settings: Settings, clock: Callable[[], datetime] = utc_now) -> P
     plane = Plane(settings, archive, Accounts(engine), clock)
     plane.clear_abandoned()
     return plane
+
+
+@contextmanager
+def open_rules(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Iterator[Rules]:
+    """The law and the checks: with what was confirmed where there is a store, as shipped where there is none.
+
+    Without a store nothing is left behind: an empty one stands in a temporary folder. Raises what ``open_plane`` does.
+    """
+    plane = None
+    with suppress(NoStoreError):
+        plane = open_plane(settings, clock)
+    if plane is not None:
+        yield plane
+        return
+    with tempfile.TemporaryDirectory(prefix="emrctl-") as name:
+        folder = Path(name)
+        engine = open_engine(f"sqlite:///{folder / 'empty.db'}")
+        migrate(engine)
+        yield Rules(settings, Archive(engine, Vault(folder / "vault"), folder / "locks"), Accounts(engine), clock)
+        engine.dispose()
 
 
 class Plane(Carrying, Saying, Leaving, Backing, Ahead):

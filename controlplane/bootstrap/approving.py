@@ -71,9 +71,8 @@ class Approving(Following):
         if used := next((run["id"] for run in self.archive.runs(MOST_RUNS) if run["preview"] == found["id"]), ""):
             raise PlayError(
                 f"Bản xem trước {found['id']} đã được áp dụng ở lần chạy {used}. Hãy xem trước lại, hoặc chạy tiếp"
-                f" bằng `emrctl resume {used}`.",
-                f"The preview {found['id']} was carried out by the run {used}. Preview it again, or go on with"
-                f" `emrctl resume {used}`.",
+                " lần chạy đó.",
+                f"The preview {found['id']} was carried out by the run {used}. Preview it again, or resume that run.",
             )
 
     def _newest_approved(self, play: Play) -> dict[str, Any]:
@@ -83,10 +82,10 @@ class Approving(Following):
             if run["play"] == play.id and run["approval"] == "approved" and run["id"] not in used:
                 return self._previewed(run["id"])
         raise PlayError(
-            f"Kịch bản {play.id} cần người có vai trò khác phê duyệt trước khi áp dụng: `emrctl preview {play.id}`,"
-            " `emrctl request LẦN_CHẠY --by TÊN`, rồi người kia `emrctl approve LẦN_CHẠY --by TÊN`.",
-            f"The play {play.id} needs the approval of a second role before it is applied: `emrctl preview {play.id}`,"
-            " `emrctl request RUN --by NAME`, then the other one `emrctl approve RUN --by NAME`.",
+            f"Kịch bản {play.id} cần người có vai trò khác phê duyệt trước khi áp dụng: xem trước (preview),"
+            " đề nghị phê duyệt (request), rồi người kia phê duyệt (approve).",
+            f"The play {play.id} needs the approval of a second role before it is applied: preview it,"
+            " request the approval, and the other one approves.",
         )
 
     def _previewed(self, run_id: str) -> dict[str, Any]:

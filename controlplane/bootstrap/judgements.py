@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from controlplane.bootstrap.rules import Rules
+from controlplane.bootstrap.rules import PACK, Rules
 from controlplane.collect.facts import FACTS
 from controlplane.collect.inventory import Inventory
 from controlplane.collect.yaml_file import InventoryError
@@ -15,7 +15,7 @@ from controlplane.domain.catalog import CatalogError, make_checks
 from controlplane.domain.chain import Break
 from controlplane.domain.compare import Difference, Run, Side, because
 from controlplane.domain.coverage import coverage
-from controlplane.domain.explain import Explanation, explain
+from controlplane.domain.explain import Confirmed, Explanation, explain
 from controlplane.domain.incremental import Ledger, differing, judge_all, rejudge
 from controlplane.domain.judge import State, Trial, judge, try_check
 from controlplane.domain.model import Asset, Catalog, Finding, Reason, Scorecard
@@ -176,7 +176,20 @@ class Judgements(Rules):
         j = self.judgement(as_of, law)
         ids = [f.observation for f in j.findings if f.observation]
         words = self.archive.words_about(criterion, j.at if as_of else None)
-        return explain(criterion, j.catalog, j.card, j.findings, self.archive.observations(ids), words)
+        story = explain(criterion, j.catalog, j.card, j.findings, self.archive.observations(ids), words)
+        return replace(story, confirmed=self._confirmed(criterion, j.at))
+
+    def _confirmed(self, criterion: str, until: datetime) -> Confirmed | None:
+        """The newest comparison of a criterion with its official text, up to a time."""
+        for link in reversed(list(self.archive.chain(PACK))):
+            at = datetime.fromisoformat(link.at)
+            body = self.archive.body(link)
+            overlay = body["overlay"]
+            named = {*(overlay.get("criteria") or ()), *(row["id"] for row in overlay.get("added") or ())}
+            if at <= until and criterion in named:
+                text = overlay["document"]
+                return Confirmed(body["by"], at, text["name"], text["sha256"], link.seq)
+        return None
 
     def try_checks(self, file: str, document: Any) -> list[Trial]:
         """Checks of a file against the latest facts, by name. Raises ``CatalogError`` naming file and entry."""

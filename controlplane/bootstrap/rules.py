@@ -197,7 +197,7 @@ def read_cached(path: Path, cache: Path) -> Any:
         document = read_yaml(path)
     with contextlib.suppress(OSError, TypeError):
         text = json.dumps(document, ensure_ascii=False)
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        cache.mkdir(mode=0o700, exist_ok=True)  # in a store; where there is none, nothing is made
         fresh = kept.with_suffix(f".{os.getpid()}")
         fresh.touch(mode=0o600)
         fresh.write_text(text, encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -15,7 +15,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from controlplane import texts
-from controlplane.bootstrap import Plane, open_plane
+from controlplane.bootstrap import Plane, Rules, open_plane, open_rules
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.console import Screen
 from controlplane.domain.model import Look, Words
@@ -86,6 +86,11 @@ def options(
 def plane() -> Plane:
     """The opened store."""
     return open_plane(OPTIONS.settings)
+
+
+def rules() -> AbstractContextManager[Rules]:
+    """The law and the checks, for verbs that ask nothing else: they work before there is a store."""
+    return open_rules(OPTIONS.settings)
 
 
 def day_of(text: str | None) -> date | None:

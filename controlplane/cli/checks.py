@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from controlplane.cli.base import FAILED, USAGE, Json, app, fail, leave, plane, screen
+from controlplane.cli.base import FAILED, USAGE, Json, app, fail, leave, plane, rules, screen
 from controlplane.domain.catalog import CatalogError
 from controlplane.domain.coverage import coverage
 
@@ -22,7 +22,8 @@ def list_checks(context: typer.Context, json: Json = False) -> None:
     """Every check: its rule, whom it asks and which criteria it serves."""
     if context.invoked_subcommand is not None:
         return
-    catalog = plane().catalog
+    with rules() as r:
+        catalog = r.catalog
     if json:
         screen().json([catalog.checks[name] for name in sorted(catalog.checks)])
     else:
@@ -53,7 +54,8 @@ def try_checks(
 @check_verbs.command("coverage")
 def show_coverage(json: Json = False) -> None:
     """Per framework: rows, how sure they are, and how many of them checks can prove or judge."""
-    rows = coverage(plane().catalog)
+    with rules() as r:
+        rows = coverage(r.catalog)
     if json:
         screen().json({"frameworks": rows})
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from controlplane.bootstrap import Paper, Plane
+from controlplane.bootstrap import Paper, Rules
 from controlplane.cli.base import (
     FAILED,
     USAGE,
@@ -20,6 +20,7 @@ from controlplane.cli.base import (
     plane,
     refuse_criterion,
     refuse_existing,
+    rules,
     screen,
     write_whole,
 )
@@ -80,7 +81,8 @@ def determine_level(
     json: Json = False,
 ) -> None:
     """The security level of a system by decree 331/2026, with the rules behind it. No answer: the questions."""
-    questionnaire, s = plane().questionnaire, screen()
+    with rules() as r:
+        questionnaire, s = r.questionnaire, screen()
     given = dict(map(answer_of, answers or ()))
     try:
         found = determine(questionnaire, given)
@@ -175,13 +177,14 @@ def incident_deadlines(
     json: Json = False,
 ) -> None:
     """By when an incident must be told to whom. It keeps nothing."""
-    p, s = plane(), screen()
+    with rules() as r:
+        duties, zone, s = r.duties, r.settings.timezone, screen()
     try:
         at = datetime.fromisoformat(noticed_at)
     except ValueError:
         fail("cli.bad_time", USAGE, text=noticed_at)
-    at = at if at.tzinfo is not None else at.replace(tzinfo=p.settings.timezone)
-    rows = incident_clocks(p.duties, at, serious, grave=grave, personal_data=personal_data)
+    at = at if at.tzinfo is not None else at.replace(tzinfo=zone)
+    rows = incident_clocks(duties, at, serious, grave=grave, personal_data=personal_data)
     if json:
         s.json(rows)
         return
@@ -209,11 +212,11 @@ def export_catalog(
     """Write a framework's criteria into a workbook that the hospital fills from its official copy."""
     from controlplane.sheets.write import export_framework  # noqa: PLC0415  # openpyxl is slow to load
 
-    p = plane()
-    name = framework_named(p, framework)
-    path = out or Path(f"{name}.xlsx")
-    refuse_existing(path, force)
-    write_whole(path, export_framework(p.framework_document(name)))
+    with rules() as r:
+        name = framework_named(r, framework)
+        path = out or Path(f"{name}.xlsx")
+        refuse_existing(path, force)
+        write_whole(path, export_framework(r.framework_document(name)))
     if json:
         screen().json({"path": str(path), "framework": name, "bytes": path.stat().st_size})
     else:
@@ -249,7 +252,7 @@ def import_catalog(
     leave(FAILED if preview.bad else 0)
 
 
-def framework_named(p: Plane, text: str) -> str:
+def framework_named(p: Rules, text: str) -> str:
     """A framework by its id or the one that begins so."""
     known = sorted(p.catalog.frameworks)
     found = [name for name in known if name == text or name.startswith(text)]

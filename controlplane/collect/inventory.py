@@ -578,6 +578,7 @@ DECLARED: dict[str, _Vet] = {
     "emr_in_service_on": _vet_day,
     "emr_state": _vet_state,
     "emr_external": _vet_flag,
+    "emr_watched": _vet_flag,
     "emr_vlan": _within(1, 4094),
     "emr_vlan_address": _vet_ip,
     "emr_outside": _vet_flag,

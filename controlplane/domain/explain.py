@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from controlplane.domain.declared import fact_of
 from controlplane.domain.model import (
@@ -18,6 +19,7 @@ from controlplane.domain.model import (
     Scorecard,
     Verdict,
 )
+from controlplane.domain.score import HOLDS
 from controlplane.domain.stake import Stake, stake_of
 
 
@@ -38,9 +40,21 @@ class CheckProof:
 
 
 @dataclass(frozen=True)
+class Confirmed:
+    """Who compared a criterion with the official text, when, and with which document."""
+
+    by: str
+    at: datetime
+    document: str
+    sha256: str
+    link: int
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Everything between the law's sentence and the bytes on a disk."""
 
+    confirmed: Confirmed | None = field(default=None, kw_only=True)  # None: nobody compared it with the official text
     framework: Framework
     criterion: Criterion
     score: CriterionScore
@@ -48,6 +62,17 @@ class Explanation:
     word: FindingProof | None = None  # what the newest word of a person is worth today
     words: tuple[Observation, ...] = ()  # every word about it, the newest first
     stake: Stake | None = None  # what it is worth in level today; None: its framework is not in force
+
+    @property
+    def assets(self) -> tuple[int, int]:
+        """(assets on which every check of the criterion holds, assets that any of them asks): what a count declares."""
+        holds: dict[str, bool] = {}
+        for proof in self.checks:
+            for found in proof.findings:
+                if found.finding.asset:
+                    good = found.finding.verdict in HOLDS
+                    holds[found.finding.asset] = holds.get(found.finding.asset, True) and good
+        return sum(holds.values()), len(holds)
 
 
 def explain(

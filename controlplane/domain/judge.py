@@ -43,6 +43,14 @@ class Seen:
 
 NOTHING = Seen()
 
+ASKED_OF = {
+    "workstation": ("linux_hosts",),
+    "virtual_machine": ("linux_hosts",),
+    "server": ("linux_hosts", "linux_servers"),
+}
+"""Roles that an asset of a kind is judged under even outside the group: the law speaks of every machine, so one that no
+collector measures (a Windows PC) stays unknown, and the measured ones do not prove a criterion for it."""
+
 Pair = tuple[Check, Asset | None]
 """A check and an asset that bears its role; None where nobody bears it."""
 
@@ -66,7 +74,7 @@ def pairs(catalog: Catalog, assets: Iterable[Asset]) -> Iterator[Pair]:
     """Who is judged by what, in the order of the findings. A check whose role nobody bears stands with None."""
     by_role: dict[str, list[Asset]] = {}
     for asset in sorted(assets, key=lambda a: a.name):
-        for role in asset.roles:
+        for role in dict.fromkeys((*asset.roles, *ASKED_OF.get(asset.kind, ()))):
             by_role.setdefault(role, []).append(asset)
     for check in sorted(catalog.checks.values(), key=lambda c: c.id):
         for bearer in by_role.get(check.role, (None,)):

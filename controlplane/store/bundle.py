@@ -6,6 +6,8 @@ The manifest is an in-toto Statement in a DSSE envelope, signed with Ed25519 thr
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import tempfile
@@ -26,9 +28,11 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
 
+from controlplane.domain.catalog import catalog_from
 from controlplane.domain.chain import Link, canonical, digest, stamp
 from controlplane.store import verify
 from controlplane.store.archive import Archive
+from controlplane.store.index import scorecard_from
 from controlplane.store.vault import VaultError
 
 MOST_MEMBERS = 65_000  # a plain ZIP counts its members in 16 bits
@@ -47,7 +51,16 @@ To verify, offline and without the hospital's software (Python 3.8 or later and 
 links.jsonl    chuỗi mắt xích: mỗi dòng nối với dòng trước bằng mã băm / the chain, each line sealed to the one before
 objects/       nội dung, tên tệp là SHA-256 của nội dung (dùng sha256sum) / bodies and raw replies, named by SHA-256
 manifest       bản kê mọi tệp, có chữ ký số Ed25519 (DSSE, in-toto) / every file, signed
+criteria.csv   mọi tiêu chí ở lượt đo cuối và độ tin cậy của văn bản (cột standing) / every criterion in the last round
+  confirmed    đã xác nhận từ văn bản chính thức / confirmed from the official text
+  second_hand  theo nguồn thứ cấp: được chấm / second hand: scored
+  draft        dự thảo: không quyết định mức nào / decides no level
 """
+
+CRITERIA = "criteria.csv"
+COLUMNS = (
+    "criterion framework group levels clause title_vi title_en standing confidence source scored verdict proof round"
+)
 
 
 class SigningKeyError(RuntimeError):
@@ -135,7 +148,7 @@ def export(
     names = _closure(archive, links)
     if len(names) + 8 > MOST_MEMBERS:
         raise BundleError(f"{len(names)} objects do not fit into one plain ZIP (at most {MOST_MEMBERS})")
-    loose = _loose(links, key, at, hospital)
+    loose = _loose(links, key, at, hospital) | _criteria(archive, links)
     loose[verify.MANIFEST] = key.envelope(_statement(loose, names, links, at))
     size = _write(archive, out, loose, names, progress)
     link = archive.append(
@@ -161,6 +174,28 @@ def _loose(links: list[Link], key: SigningKey, at: datetime, hospital: tuple[str
         verify.LINKS: b"".join(canonical(link) + b"\n" for link in links),
         "verify.py": Path(verify.__file__).read_bytes(),
     }
+
+
+def _criteria(archive: Archive, links: list[Link]) -> dict[str, bytes]:
+    """What the last round said of every criterion, with the standing of each, as a table that a spreadsheet opens."""
+    last = next((archive.body(link) for link in reversed(links) if link.kind == "round"), None)
+    if last is None:
+        return {}
+    try:
+        catalog = catalog_from(json.loads(archive.vault.get(last["catalog"])))
+        card = scorecard_from(json.loads(archive.vault.get(last["scorecard"])))
+    except VaultError as error:
+        raise BundleError(f"round {last['id']}: {error}") from None
+    said = {score.id: score for score in card.criteria}
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(COLUMNS.split())
+    for id_, c in sorted(catalog.criteria.items()):
+        law = (id_, c.framework, c.group, " ".join(c.levels), c.clause, c.title.vi, c.title.en)
+        sure = (c.standing, c.confidence, c.source, "yes" if c.scored else "no")
+        word = (said[id_].verdict, said[id_].proof) if id_ in said else ("", "")
+        table.writerow((*law, *sure, *word, last["id"]))
+    return {CRITERIA: text.getvalue().encode("utf-8-sig")}
 
 
 def _statement(loose: dict[str, bytes], names: list[str], links: list[Link], at: datetime) -> dict[str, Any]:

@@ -88,6 +88,7 @@ TABLE: Mapping[tuple[str, str], frozenset[str]] = {
     ("GET", f"{API}/difference"): TECHNICAL,
     ("GET", f"{API}/duties"): LOGGED_IN,
     ("GET", f"{API}/level"): LOGGED_IN,
+    ("GET", f"{API}/plan"): TECHNICAL,
     ("POST", f"{API}/declarations"): ANSWERABLE,
     ("GET", f"{API}/checks"): LOGGED_IN,
     ("GET", f"{API}/assets"): TECHNICAL,

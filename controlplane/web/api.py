@@ -24,6 +24,7 @@ from controlplane.web import access, pages, queries
 from controlplane.web.errors import RequestError
 from controlplane.web.pages import law as law_page
 from controlplane.web.pages import moving, saying
+from controlplane.web.pages import plan as plan_page
 from controlplane.web.pages.face import Form
 from controlplane.web.words import Tongue
 
@@ -202,6 +203,15 @@ def level(request: Request) -> Answer[Determination]:
     return Answer(law_page.determination_of(_plane(request), request.query_params))
 
 
+def plan(request: Request) -> Answer[plan_page.Answered]:
+    """What lies ahead; the parameters are those of the page, for example ?item_1=ups&quantity_1=1&goal=tt13-2025/emr.
+
+    ``item_N``, ``quantity_N``, ``price_N`` (VND for one), ``play``, ``lose``, ``confirm`` (FRAMEWORK/GROUP), ``goal``,
+    ``list`` and ``table`` (1: taken for complete), ``play_hours``, ``document_hours``, ``hour_price``.
+    """
+    return Answer(plan_page.answer_of(_tongue(request).what_if, _plane(request), request.query_params))
+
+
 def declare_word(request: Request, form: Form) -> Answer[Kept]:
     """Keep somebody's word about criteria with its documents, as the form of the page does."""
     try:
@@ -339,6 +349,7 @@ API = (
     ("/difference", difference, "What moved between two days or rounds, and why"),
     ("/duties", duties, "Duties with the days that are left"),
     ("/level", level, "The security level by given answers"),
+    ("/plan", plan, "What-if, the cheapest way, forecast, evidence that ends"),
     ("/checks", checks, "Checks"),
     ("/assets", assets, "Assets with their newest looks"),
     ("/assets/{name}", asset, "An asset with observations and findings"),

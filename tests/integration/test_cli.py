@@ -1,5 +1,6 @@
 """emrctl as a person uses it: whole processes, exit codes, sentences in both tongues, JSON, and no traceback."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -309,6 +310,25 @@ def test_coverage_counts_every_framework_and_never_more_than_there_is(data):
     assert (rows["tt54-2017"]["criteria"], rows["tt54-2017"]["draft"]) == (135, 104)
 
 
+def test_what_rests_on_the_rules_alone_needs_no_store_and_leaves_none_behind(tmp_path, data):
+    nowhere = tmp_path / "none"
+    shipped = emrctl(nowhere, "checks", "coverage", "--json")
+    assert shipped.returncode == 0, shipped.stderr
+    rows = {r["framework"]: r for r in json.loads(shipped.stdout)["frameworks"]}
+    law = rows["tcvn14423-2026"]["automated_by_level"]
+    assert law["2"] >= 65
+    assert law["3"] >= 85
+    counts = {
+        r["framework"]: r["criteria"]
+        for r in json.loads(emrctl(data, "checks", "coverage", "--json").stdout)["frameworks"]
+    }
+    assert counts == {name: row["criteria"] for name, row in rows.items()}
+    book = tmp_path / "tt54.xlsx"
+    for argv in (["checks"], ["level"], ["incident", "2026-11-26T14:30"], ["catalog", "export", "tt54", "--out", book]):
+        assert emrctl(nowhere, *argv).returncode == 0, argv
+    assert (emrctl(nowhere, "score").returncode, nowhere.exists()) == (1, False)
+
+
 def test_the_level_is_certain_and_possible_and_a_wrong_answer_is_said(data):
     asked = emrctl(data, "level", "internal=yes", "nonpublic=có", "--json")
     found = json.loads(asked.stdout)["determination"]
@@ -376,6 +396,10 @@ def test_a_framework_is_confirmed_from_the_official_copy_and_earlier_rounds_keep
     assert rows["tt54-2017"]["confirmed"] == 1
     story = json.loads(emrctl(data, "explain", "tt54.lis.basic.1", "--json").stdout)
     assert story["criterion"]["standing"] == "confirmed"
+    named = {name: story["confirmed"][name] for name in ("by", "document", "sha256", "link")}
+    digest = hashlib.sha256(official.read_bytes()).hexdigest()
+    assert named == {"by": "Phòng HC-TH", "document": official.name, "sha256": digest, "link": kept["link"]["seq"]}
+    assert "Phòng HC-TH" in emrctl(data, "explain", "tt54.lis.basic.1").stdout
     assert json.loads(emrctl(data, "score", "--json").stdout)["catalog_digest"] != before
     page.cell(row, confirm).value = "=1+1"
     opened.save(book)

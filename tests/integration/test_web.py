@@ -1449,6 +1449,11 @@ def test_what_is_imagined_is_told_with_its_assumptions_and_kept_nowhere(
     assert "tiền mua 20.000.000 đồng" in html
     assert texts.say("vi", "web.plan.way", group="Hồ sơ bệnh án điện tử") in html
     assert 'value="10.000.000"' in html
+    data = clients["director"].get(f"{API}{url}&goal=tt13-2025/emr").json()["data"]
+    assert (data["what_if"]["price_vnd"], data["cheapest"]["goal"]["group"]) == (20_000_000, "emr")
+    assert len(data["forecast"]["targets"]) == len(plane.forecast().targets)
+    assert clients["director"].get(f"{API}/plan").json()["data"]["what_if"] is None
+    assert clients["director"].get(f"{API}/plan?play=no-play").status_code == 400
     plain = clients["director"].get("/plan").text
     assert texts.say("vi", "web.plan.imagined") not in plain
     for outlook in plane.forecast().targets:

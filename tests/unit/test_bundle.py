@@ -1,5 +1,7 @@
 """The evidence bundle: whole, signed, and one flipped bit anywhere is named. Real keys, real ZIP, real OpenSSL."""
 
+import csv
+import io
 import json
 import random
 import shutil
@@ -10,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.domain.catalog import catalog_body
+from controlplane.domain.chain import canonical
 from controlplane.store import verify
 from controlplane.store.bundle import BundleError, SigningKey, SigningKeyError, export
-from tests.conftest import NOON
-from tests.unit.test_archive import walk
+from tests.conftest import NOON, a_check, a_criterion, a_framework
+from tests.unit.test_archive import CATALOG, walk
 
 HOSPITAL = ("Bệnh viện", "The hospital")
 
@@ -25,6 +29,9 @@ def key(tmp_path):
 
 @pytest.fixture
 def bundle(archive, clock, key, tmp_path):
+    law = {"f.yaml": a_framework(a_criterion())}
+    body = catalog_body({"c.yaml": {"checks": [a_check()]}}, law, None, {("law", "a"): ("2", "Tổ hạ tầng")})
+    assert archive.vault.put(canonical(body)) == CATALOG.digest
     walk(archive, clock, {"disk.used_percent": 91, "os.release": "Debian 12"})
     out = tmp_path / "bundle.zip"
     export(archive, key, out, NOON, HOSPITAL)
@@ -42,6 +49,15 @@ def test_raw_bytes_are_in_the_bundle_under_their_hash(bundle):
         contents = {name: opened.read(name) for name in opened.namelist()}
     assert b"91" in contents.values()
     assert all(name.isascii() for name in contents)
+
+
+def test_how_sure_each_criterion_is_stands_in_a_table_beside_its_word(bundle):
+    with zipfile.ZipFile(bundle) as opened:
+        rows = list(csv.DictReader(io.StringIO(opened.read("criteria.csv").decode("utf-8-sig"))))
+        assert "second_hand" in opened.read("README.txt").decode()
+    assert [(r["criterion"], r["standing"], r["scored"], r["verdict"]) for r in rows] == [
+        (c.id, c.standing, "yes", "not_met") for c in CATALOG.criteria.values()
+    ]
 
 
 def test_every_flipped_bit_is_found_and_named(bundle, tmp_path):

@@ -758,6 +758,7 @@ def test_declared_fields_stand_in_the_asset_as_text(tmp_path: Path) -> None:
     assert declared(tmp_path, macs) == {"mac": "02:00:00:00:00:0a 02:00:00:00:00:0b"}
     assert declared(tmp_path, "emr_support_until: 2030-12-31") == {"support_until": "2030-12-31"}
     assert declared(tmp_path, "emr_external: true") == {"external": "true"}
+    assert declared(tmp_path, "emr_watched: false") == {"watched": "false"}
     assert declared(tmp_path, "emr_vlan: 20") == {"vlan": "20"}
 
 

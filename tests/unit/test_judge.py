@@ -128,6 +128,17 @@ def test_a_missing_figure_is_unknown():
     assert verdict_of({"other": 1}, a_check(of="used_percent")).reason.code == "no_figure"
 
 
+@pytest.mark.parametrize(("kind", "asked"), [("workstation", 1), ("server", 2), ("virtual_machine", 1), ("printer", 0)])
+def test_a_machine_outside_the_group_that_is_measured_is_judged_as_not_measured(kind, asked):
+    checks = [a_check("hosts", role="linux_hosts"), a_check("servers", role="linux_servers")]
+    catalog = a_catalog(checks, a_framework(a_criterion()))
+    measured = dataclasses.replace(an_asset("sv-01"), roles=("linux_hosts", "linux_servers"))
+    outside = dataclasses.replace(an_asset("other"), kind=kind, roles=("others",))
+    findings = judge(catalog, [measured, outside], {}, NOON)
+    assert [f.verdict for f in findings if f.asset == "other"] == [Verdict.UNKNOWN] * asked
+    assert len(findings) == 2 + asked
+
+
 def test_a_waiver_in_force_turns_not_met_into_waived_and_names_its_approver():
     waiver = {
         "check": "server.disk",

@@ -105,7 +105,8 @@ def test_a_key_and_then_a_code_are_two_factors():
 
 @pytest.mark.parametrize("methods", ["any", "publickey", "publickey,keyboard-interactive publickey"])
 def test_one_way_in_with_one_factor_is_not_two(methods: str):
-    assert not factor(f"{SSHD}authenticationmethods {methods}")["ssh_two_factors"]
+    found = factor(f"{SSHD}authenticationmethods {methods}")
+    assert (found["ssh_two_factors"], found["admins_without"]) == (False, 2)  # root is without, too
 
 
 def test_a_match_block_may_exempt_the_reading_account_and_nobody_else():

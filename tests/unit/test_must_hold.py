@@ -122,8 +122,24 @@ def test_what_is_unknown_or_stale_never_counts_as_met(rnd):
         if one.proof is Proof.MEASURED:
             assert any(f.verdict is Verdict.MET for f in measured)
             assert {f.verdict for f in measured} <= HOLDS
+        if one.proof is Proof.DECLARED and one.reason.figures.get("kind") != "other_value":
+            assert {f.reason.code for f in measured} <= {"no_asset"}  # a word outvotes no measurement
         if one.proof is Proof.MIXED:
             assert {f.verdict for f in measured if f.reason.code != "no_asset"} == {Verdict.MET}
+
+
+@given(RANDOMS)
+@OFTEN
+def test_a_check_is_met_only_by_an_answer_that_stands_and_is_fresh(rnd):
+    world = worlds.lived_in(rnd)
+    for finding in judged(world):
+        check = world.catalog.checks.get(finding.check)
+        if check is None or finding.verdict is not Verdict.MET:
+            continue
+        answer = world.state[(finding.asset, check.fact)].answer
+        assert answer is not None
+        assert world.now - answer.seen_at <= check.fresh_within
+        assert (finding.observation, finding.raw_digest) == (answer.id, answer.raw_digest)
 
 
 @given(RANDOMS)

@@ -85,4 +85,6 @@ def test_an_explanation_goes_from_the_law_to_the_observation():
     e = explain("law.a.1", CATALOG, card, findings, {1: o})
     assert (e.framework.id, e.criterion.clause, e.score.verdict) == ("law", "1", Verdict.NOT_MET)
     assert e.checks[0].findings[0].observation == o
+    assert e.assets == (0, 1)
+    assert explain("law.a.1", CATALOG, *judged(40), {}).assets == (1, 1)
     assert find_criterion(CATALOG, "law.a.2")[1].checks == ()

@@ -264,6 +264,13 @@ def test_a_class_is_stated_by_an_asset_or_a_confirmation_of_this_year():
     assert "nas" in value["unstated"]
 
 
+def test_an_asset_that_nobody_marked_is_neither_watched_nor_left_out():
+    marked = [asset("pc-01", watched="true"), asset("pc-02", watched="false"), asset("pc-04", state="retired")]
+    inputs = {name: [] for name in ("net.interfaces", "device.mac_addresses", "host.serial", "printer.serial")}
+    for assets, count in ((marked, 0), ([*marked, asset("pc-03")], 1), ([], None)):
+        assert read("assets.fields", inventory=assets, inputs=inputs)["unmarked_count"] == count
+
+
 def test_a_new_asset_was_looked_at_before_it_went_into_service():
     first = {"kernel.switches": {"pc-01": "2026-11-01T00:00:00Z", "pc-02": "2026-11-20T00:00:00Z"}, "device.vendor": {}}
     on = {"pc-01": "2025-01-01", "pc-02": "2026-11-19", "pc-03": "2026-11-22"}

@@ -146,7 +146,8 @@ def read_second_factor(text: str) -> dict[str, Any]:
     """Whether coming in over SSH and at the console takes two factors, and who has none enrolled.
 
     Two factors over SSH are: a key and then a one-time code (or device) that PAM demands of everybody, or a
-    hardware key that asks for its PIN. ``admins_without`` has no figure where enrolment is kept elsewhere.
+    hardware key that asks for its PIN. ``admins_without`` has no figure where enrolment is kept elsewhere; where no
+    second factor is asked of anybody, root is among those without.
     ``exempt`` counts ``Match`` blocks that ask less of root, of an administrator, or of a group or place; one that
     names only ordinary accounts (such as the reading account, which a forced command holds) is no exemption.
     """
@@ -174,7 +175,7 @@ def read_second_factor(text: str) -> dict[str, Any]:
         "skippable": skippable,
         "exempt": exempt,
         "admins": len(admins),
-        "admins_without": without if by_code or hardware else len(admins),
+        "admins_without": without if by_code or hardware else len(admins | {"root"}),
     }
 
 

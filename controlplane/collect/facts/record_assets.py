@@ -62,6 +62,7 @@ def _observed_macs(document: Document) -> dict[str, set[str]]:
 def read_fields(raw: str) -> dict[str, Any]:
     """Whether every asset in use has every field: address, MAC or serial number, and what the hospital must declare.
 
+    ``unmarked_count``: assets of which nobody said whether they must be watched.
     A MAC address or a serial number that the device itself gave counts as well as a declared one.
     """
     document = Document(raw)
@@ -75,12 +76,14 @@ def read_fields(raw: str) -> dict[str, Any]:
         for field in lacking:
             missing.setdefault(field, []).append(asset.name)
     incomplete = {name for names in missing.values() for name in names}
+    unmarked = [asset.name for asset in _in_use(document) if asset.fields.get("watched") not in ("true", "false")]
     total = len(_in_use(document))
     return {
         "assets": total,
         "complete": total - len(incomplete),
         "missing": {field: len(names) for field, names in sorted(missing.items())},
         "ownerless_count": len(missing.get("owner", ())) if total else None,
+        "unmarked_count": len(unmarked) if total else None,
         **named("incomplete", incomplete),
     }
 

@@ -14,6 +14,8 @@ from starlette.datastructures import QueryParams
 
 from controlplane.bootstrap import Costs, Judgement, Plane
 from controlplane.domain.cheapest import Plan
+from controlplane.domain.decay import Ending
+from controlplane.domain.forecast import Forecast
 from controlplane.domain.model import Reason, Standing
 from controlplane.domain.whatif import Action, Buy, Confirm, GroupChange, Lose, Run, WhatIf, WhatIfError
 from controlplane.web.errors import RequestError
@@ -36,13 +38,24 @@ class Asked:
     goal: tuple[str, str] | None
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What the imagined would do, the cheapest way to the goal's next level, the dates, and the evidence that ends."""
+
+    what_if: WhatIf | None  # None: nothing was imagined
+    cheapest: Plan | None  # None: no goal, or no level above
+    forecast: Forecast
+    ending: tuple[Ending, ...]
+    stays_met: Mapping[int, int]  # days from now -> criteria of today's that are met then if nobody looks again
+
+
 def plan(face: Plain) -> Response:
     """The page; with an answer where something was imagined."""
     plane, query = face.plane, face.request.query_params
     asked = asked_of(plane, query)
     judgement = plane.judgement()
     ageing = plane.ageing()
-    imagined = _imagined(face.tongue.what_if, plane, asked) if asked.actions else None
+    answered = answer_of(face.tongue.what_if, plane, query)
     return show(
         face,
         "plan.html",
@@ -51,20 +64,28 @@ def plan(face: Plain) -> Response:
         rows=ROWS,
         items=plane.items,
         plays=plane.plays,
-        imagined=imagined,
-        shown=_worth_showing(imagined) if imagined else (),
-        way=_way(face.tongue.what_if, plane, asked, query) if asked.goal else None,
+        imagined=answered.what_if,
+        shown=_worth_showing(answered.what_if) if answered.what_if else (),
+        way=answered.cheapest,
         groups=[g for g in judgement.card.groups if g.reason.code not in ("share", "group_out_of_force")],
         drafts=_with_drafts(judgement),
         ageing=ageing,
-        endings=ageing.soon[:SHOWN_ENDINGS],
-        forecast=plane.forecast(),
+        endings=answered.ending[:SHOWN_ENDINGS],
+        forecast=answered.forecast,
         milestones={m.id: m for m in plane.campaign.milestones},
         tasks={t.id: t for t in plane.campaign.tasks},
         assets=judgement.assets,
         tuple_of=lambda id_: tuple(id_.split("/", 1)),
         **names(judgement.catalog),
     )
+
+
+def answer_of(say: Callable[[Reason], str], plane: Plane, query: QueryParams) -> Answered:
+    """What page and API answer to an address. Raises ``RequestError`` for what cannot be read or imagined."""
+    asked, ageing = asked_of(plane, query), plane.ageing()
+    imagined = _imagined(say, plane, asked) if asked.actions else None
+    way = _way(say, plane, asked, query) if asked.goal else None
+    return Answered(imagined, way, plane.forecast(), ageing.soon, ageing.stays)
 
 
 def asked_of(plane: Plane, query: QueryParams) -> Asked:
