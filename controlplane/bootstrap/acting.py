@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -263,6 +263,7 @@ class Acting(Approving):
             words = getattr(error, "words", None) or Words(str(error), str(error))
             if self.archive.run_line(id_) is not None:
                 dossier = {"id": id_, "mode": order.mode, "play": order.play.id, "state": "failed", "error": words}
+                dossier["begun"] = any(step["step"] == "apply" for step in watch.steps)
                 self.archive.close_run(id_, self.clock(), "failed", dossier)
             self._live_file(id_).unlink(missing_ok=True)
             raise
@@ -293,7 +294,7 @@ class Acting(Approving):
         if rehearsal.state in {"cancelled", "timeout"} or watch.stop():
             return found | {"state": "timeout" if rehearsal.state == "timeout" else "cancelled"}
         if approved:
-            self._refuse_other_changes(approved, found["preview"])
+            self._refuse_other_changes(approved, found["preview"], self._changed_so_far(order.resumes))
         watch.step("apply")
         run = self._play("apply", id_, order, pin, watch)
         found |= {"run": self._kept_run(run), "state": run.state, "applied_at": stamp(run.ended_at)}
@@ -350,11 +351,28 @@ class Acting(Approving):
             network=self.network(),
         )
 
-    def _refuse_other_changes(self, preview_id: str, rehearsal: Mapping[str, Any]) -> None:
-        """What would change now must stand in the preview that was approved; what no longer needs changing may not."""
+    def _changed_so_far(self, run_id: str) -> set[str]:
+        """Hosts on which the run that is gone on with, or one before it, has done a part of its work."""
+        hosts: set[str] = set()
+        while run_id:
+            found = self.archive.run(run_id) or {}
+            body = found["body"] or {}
+            if "run" in body:
+                hosts |= {host for host, tally in body["run"].get("recap", {}).items() if tally["changed"]}
+            elif body.get("begun", True):  # it was killed, or broke off with an error: how far it came is not known
+                hosts |= set(found["hosts"])
+            run_id = found["opened"].get("resumes") or ""
+        return hosts
+
+    def _refuse_other_changes(self, preview_id: str, rehearsal: Mapping[str, Any], begun: Set[str]) -> None:
+        """What would change now must stand in the preview that was approved; what no longer needs changing may not.
+
+        A host on which the approved work has begun is another one than the preview saw: what its new packages brought
+        could not be compared then. There playbook and inventory, which are still the same, say what was approved.
+        """
         known = self.archive.run(preview_id) or {}
         approved = set(_would_change(known["body"]["run"]))
-        if more := [change for change in _would_change(rehearsal) if change not in approved]:
+        if more := [change for change in _would_change(rehearsal) if change[0] not in begun and change not in approved]:
             host, task = more[0][:2]
             raise PlayError(
                 f"Không áp dụng, chưa máy nào bị thay đổi: trên {host}, bước {task!r} nay sẽ thay đổi khác với bản xem"

@@ -9,6 +9,8 @@ import shutil
 import signal
 import tempfile
 import time
+import uuid
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from controlplane.plays.scrub import scrub
 
 FETCHED = "files"  # in the private folder: what a play fetched from hosts for the evidence (emr_run_files)
 FETCHED_BYTES, FETCHED_FILES = 1_000_000, 500
+REST = "emrctl-rest.yml"  # what is left of a playbook that Ansible gave up half-way
 SOCKET_PATH_CHARS = 70  # a Unix socket's path ends at 107 bytes, and ssh adds a name of up to 32 to the folder's
 
 
@@ -94,20 +97,34 @@ class Bench:
             **({"emr_network": order.network} if order.network is not None else {}),
         }
 
-    def runner(self, order: Order, listener: Listener) -> Any:
+    def left_over(self, plays_begun: int) -> list[str]:
+        """The playbooks, as the play imports them, that come after the one in which Ansible gave up."""
+        told = [note["plays"] for note in self.notes() if "plays" in note]
+        files: list[str] = told[-1] if told else []
+        after = dict.fromkeys(files[plays_begun:])
+        return [name for name in after if name != files[plays_begun - 1] and (self.project / name).is_file()]
+
+    def go_on_with(self, playbooks: Sequence[str], hosts: Iterable[str]) -> str:
+        """Write a playbook of these and a limit of these hosts; its name."""
+        steps = [{"name": name, "ansible.builtin.import_playbook": name} for name in playbooks]
+        (self.project / REST).write_text(json.dumps(steps), encoding="utf-8")
+        (self.path / "limit").write_text("".join(f"{name}\n" for name in hosts), encoding="utf-8")
+        return REST
+
+    def runner(self, order: Order, listener: Listener, playbook: str, seconds: float) -> Any:
         """A prepared runner. ``ansible_runner.run`` is not used: it would hand our whole environment down."""
         own = self._environment(order)
         inherited = dict(os.environ)
         config = ansible_runner.RunnerConfig(
             private_data_dir=str(self.path),
             project_dir=str(self.project),
-            ident="run",
-            playbook=str(self.project / order.play.playbook.name),
+            ident="run" if playbook != REST else f"rest-{uuid.uuid4().hex[:8]}",
+            playbook=str(self.project / playbook),
             inventory=[*map(str, order.inventory_files), str(self.path / "hosts.json")],
             limit=f"@{self.path / 'limit'}",
             cmdline="--diff --check" if order.mode == "preview" else "--diff",
             forks=order.forks,
-            timeout=order.timeout_seconds,
+            timeout=max(1, int(seconds)),
             envvars=dict(own),
             fact_cache_type="memory",
             quiet=True,

@@ -41,13 +41,15 @@ class Listener:
         self.raw = bytearray()
         self.begun = False  # a task was begun on a host, so something may have been changed
         self.no_hosts = False
+        self.plays_begun = 0  # of the playbook that is under way
         self._mode = mode
         self._private = os.fsencode(private)  # a path that says nothing and differs each time
         self._on_event = on_event
         self._cancelled = cancelled
         self._under_way: dict[tuple[str, str], str] = {}
         self._task_uuids: list[str] = []
-        self._stats: dict[str, Any] = {}
+        self._stats: list[dict[str, Any]] = []  # one a playbook: a run that lost a whole play takes several
+        self._playbooks = 0
         self._warned = False
         self._spoken: list[str] = []
 
@@ -92,8 +94,12 @@ class Listener:
             self._under_way.pop(where, None)
             self.tasks.append(_task_result(kind, data, self._mode))
             self._task_uuids.append(where[1])
+        elif kind == "playbook_on_start":
+            self._playbooks, self.plays_begun = self._playbooks + 1, 0
+        elif kind == "playbook_on_play_start":
+            self.plays_begun += 1
         elif kind == "playbook_on_stats":
-            self._stats = data
+            self._stats.append(data)
         elif kind == "playbook_on_no_hosts_matched":
             self.no_hosts = True
         if kind in _SPOKEN and event.get("stdout"):
@@ -106,7 +112,7 @@ class Listener:
         for note in notes:
             if "tags" in note:
                 tags[note["task_uuid"]] = tuple(note["tags"])
-            else:
+            elif "host" in note:
                 changed.add((note["host"], note["task_uuid"]))
         word = _changed_word(self._mode)
         for number, (task, task_uuid) in enumerate(zip(self.tasks, self._task_uuids, strict=True)):
@@ -120,12 +126,15 @@ class Listener:
 
     def recap(self) -> dict[str, HostRecap]:
         """Ansible's own figures; counted from the tasks, a rescued failure as a failure, when the run was cut short."""
-        names = {"failed": "failures", "unreachable": "dark"}
-        if self._stats:
-            hosts = self._stats.get("processed", {})
+        names = {f.name: f.name for f in fields(HostRecap)} | {"failed": "failures", "unreachable": "dark"}
+        if self._stats and len(self._stats) >= self._playbooks:
+            hosts = {host for stats in self._stats for host in stats.get("processed", {})}
             return {
                 host: HostRecap(
-                    **{f.name: self._stats.get(names.get(f.name, f.name), {}).get(host, 0) for f in fields(HostRecap)}
+                    **{
+                        name: sum(stats.get(theirs, {}).get(host, 0) for stats in self._stats)
+                        for name, theirs in names.items()
+                    }
                 )
                 for host in sorted(hosts)
             }

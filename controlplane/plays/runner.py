@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -121,13 +122,7 @@ def sweep(run_dir: Path) -> tuple[str, ...]:
 def _carry_out(order: Order, bench: Bench, run_id: str, started_at: datetime) -> PlayRun:
     """From a laid-out bench to a PlayRun; PlayError when not one task was begun."""
     listener = Listener(order.mode, bench.path, order.on_event, order.cancelled)
-    runner = bench.runner(order, listener)
-    broken = ""
-    try:
-        runner.run()
-    except Exception as error:  # the runner's own trouble: what was done until then is still told
-        log.exception("ansible-runner broke off run %s", run_id)
-        broken = f"ansible-runner broke off: {type(error).__name__}"
+    runner, broken = _run_through(order, bench, listener, run_id)
     bench.end_leftovers()
     listener.add_notes(bench.notes())
     ended = bool(runner.canceled or runner.timed_out)
@@ -155,6 +150,30 @@ def _carry_out(order: Order, bench: Bench, run_id: str, started_at: datetime) ->
         events_raw=bytes(listener.raw),
         files=bench.fetched(),
     )
+
+
+def _run_through(order: Order, bench: Bench, listener: Listener, run_id: str) -> tuple[Any, str]:
+    """The last runner, and what broke it off, if anything did.
+
+    Ansible gives a whole playbook up as soon as one of its plays has lost every host, though the hosts of later plays
+    are well: a printer that knows no account would keep the network play from the router. So the playbooks that it has
+    not come to are carried out on the hosts that are left.
+    """
+    until = time.monotonic() + order.timeout_seconds
+    playbook = order.play.playbook.name
+    while True:
+        runner = bench.runner(order, listener, playbook, until - time.monotonic())
+        try:
+            runner.run()
+        except Exception as error:  # the runner's own trouble: what was done until then is still told
+            log.exception("ansible-runner broke off run %s", run_id)
+            return runner, f"ansible-runner broke off: {type(error).__name__}"
+        found = listener.recap()
+        lost = {host for host, tally in found.items() if tally.failed or tally.unreachable}
+        rest, well = bench.left_over(listener.plays_begun), [a.name for a in order.chosen if a.name not in lost]
+        if runner.canceled or runner.timed_out or not lost or not rest or not well:
+            return runner, ""
+        playbook = bench.go_on_with(rest, well)
 
 
 _UNMATCHED = Words(

@@ -14,8 +14,8 @@ name: emr_task_tags
 type: aggregate
 short_description: Notes which criteria each task serves
 description:
-  - Appends one JSON line for each started task to the file named by E(EMR_TASK_TAGS_FILE), and one for each
-    change made under C(no_log), without its content.
+  - Appends one JSON line for each started task to the file named by E(EMR_TASK_TAGS_FILE), one for each
+    change made under C(no_log), without its content, and one with the files of all plays of the playbook.
   - Does nothing when the variable is not set, so that a run by hand stays as it is.
 requirements:
   - enabled through C(callbacks_enabled)
@@ -23,7 +23,7 @@ requirements:
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
-    """Two things the runner's own events lack: a task's tags, which say what it serves, and a change under no_log."""
+    """What the runner's own events lack: a task's tags, which say what it serves, a change under no_log, the plays."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -34,6 +34,10 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if target := os.environ.get("EMR_TASK_TAGS_FILE"):
             with Path(target).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(values) + "\n")
+
+    def v2_playbook_on_start(self, playbook: Any) -> None:
+        """Which plays there are to come, by their files: Ansible may give up before the last of them."""
+        self._note(plays=[Path(str(play.get_path()).rpartition(":")[0]).name for play in playbook.get_plays()])
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         self._note(task_uuid=str(task._uuid), tags=sorted({str(tag) for tag in task.tags}))

@@ -6,12 +6,14 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,54 @@ def test_a_play_is_given_the_intended_network_and_no_inventory_can_put_another_i
     assert run.state == "successful"
     assert b"ids 10 20" in run.events_raw
     assert b"4000" not in run.events_raw
+
+
+def test_when_a_play_has_lost_all_of_its_hosts_the_later_ones_are_still_carried_out(here: Here) -> None:
+    """Ansible by itself would give up; the site must not be kept from the router by a printer that knows nobody."""
+    books, names = here.folder / "books", ("here-1", "here-2", "here-3")
+    shutil.copytree(ROOT / "playbooks" / "callback_plugins", books / "callback_plugins")
+    shutil.copy(ROOT / "playbooks" / "ansible.cfg", books)
+    for number, lost in enumerate(("", "here-2", "", "here-3", ""), start=1):
+        write = {"dest": f"{here.folder}/{{{{ inventory_hostname }}}}.{number}", "content": "x", "mode": "0600"}
+        task = {"ansible.builtin.fail": {"msg": "not this one"}} if lost else {"ansible.builtin.copy": write}
+        book = [{"hosts": lost or "all", "gather_facts": False, "tasks": [task]}]
+        (books / f"{number}.yml").write_text(json.dumps(book))
+    steps = [{"ansible.builtin.import_playbook": f"{number}.yml"} for number in range(1, 6)]
+    (books / "try.yml").write_text(json.dumps(steps))
+    there = {name: {"ansible_connection": "local"} for name in names}
+    (here.folder / "inventory.yaml").write_text(json.dumps({"all": {"hosts": there}}))
+    run = apply(
+        Play("try", books / "try.yml", TWO, TWO, "all"),
+        [here.folder / "inventory.yaml"],
+        names,
+        here.folder / "runs",
+        hosts=[replace(HERE, name=name) for name in names],
+        known_hosts=here.folder / "none",
+    )
+    assert run.state == "failed"
+    assert run.outcomes == {"here-1": "changed", "here-2": "failed", "here-3": "failed"}
+    assert {name: run.recap[name].changed for name in names} == {"here-1": 3, "here-2": 1, "here-3": 2}
+    written = sorted(path.name for path in here.folder.glob("here-*"))
+    assert written == ["here-1.1", "here-1.3", "here-1.5", "here-2.1", "here-3.1", "here-3.3"]
+
+
+def test_the_site_leaves_alone_what_nothing_is_declared_for_and_says_so(tmp_path: Path) -> None:
+    """Every play that rests on a declaration, on a host of every group of theirs; only looked at, to be sure."""
+    groups = "disk_hosts linux_storage linux_servers printers probes network_devices controlplane".split()
+    of_another_maker = {"emr_ports": {"port1": {"access": 10}}, "emr_switch": {"system": "ios", "bridge": ""}}
+    hosts = {"here": HERE.access | {"ansible_python_interpreter": sys.executable}, "vendor": of_another_maker}
+    network = {"vlans": [{"id": 10, "name": "x"}], "matrix": {"allow": []}, "probes": {"here": {"targets": {}}}}
+    children = {group: {"hosts": {"here": {}}} for group in groups}
+    children["network_devices"]["hosts"]["vendor"] = {}
+    inventory = {"vars": {"emr_network": network, "ansible_become": False}, "hosts": hosts, "children": children}
+    (tmp_path / "inventory.json").write_text(json.dumps({"all": inventory}), encoding="utf-8")
+    program = Path(sys.executable).parent / "ansible-playbook"
+    argv = [program, "--check", "-i", tmp_path / "inventory.json", "site.yml"]
+    done = subprocess.run(argv, cwd=ROOT / "playbooks", capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    said = re.findall(r'^ok: \[(\w+)\] => \{\n    "msg": "(Nothing declared|Left alone): ', done.stdout, re.MULTILINE)
+    assert sorted(said) == [*[("here", "Nothing declared")] * len(groups), ("vendor", "Left alone")]
+    assert re.findall(r"changed=(\d+)", done.stdout) == ["0", "0"]
 
 
 def test_a_play_for_another_group_is_refused_with_words(here: Here) -> None:

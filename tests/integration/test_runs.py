@@ -331,6 +331,52 @@ def test_an_approved_apply_is_refused_when_anything_changed_since_the_preview(ho
     assert not (hospital.place / "here-2.conf").exists()
 
 
+# What the second task does can be known only when the first has done its work, as with a package and its settings.
+IN_TWO_STEPS = """---
+- name: Try
+  hosts: here
+  gather_facts: false
+  tasks:
+    - name: Install
+      ansible.builtin.copy: {dest: "{{ place }}/{{ inventory_hostname }}.there", content: "1", mode: "0600"}
+      when: (place ~ '/' ~ inventory_hostname ~ '.early') is not exists or ansible_check_mode
+    - name: Refuse
+      ansible.builtin.fail:
+        msg: not this one
+      when: (place ~ '/' ~ inventory_hostname ~ '.fail') is exists and not ansible_check_mode
+    - name: Set
+      ansible.builtin.copy: {dest: "{{ place }}/{{ inventory_hostname }}.conf", content: "2", mode: "0600"}
+      when: (place ~ '/' ~ inventory_hostname ~ '.there') is exists
+"""
+
+
+def test_an_approved_apply_that_broke_off_is_resumed_and_only_where_it_had_begun_more_may_change(hospital):
+    plane = hospital.plane
+    hospital.people()
+    (hospital.home / "playbooks" / "careful.yml").write_text(IN_TWO_STEPS)
+    asked = plane.run_play("careful", "preview")["id"]
+    plane.request_approval(asked, "an")
+    plane.approve_run(asked, "chi")
+    marks = [("here-1", "early"), ("here-1", "fail"), ("here-2", "fail")]
+    for mark in marks:
+        hospital.mark(*mark)
+    dossier = plane.run_play("careful", "apply", preview_id=asked)
+    assert set(dossier["run"]["outcomes"].values()) == {"failed"}
+    assert {host: tally["changed"] for host, tally in dossier["run"]["recap"].items()} == {"here-1": 0, "here-2": 1}
+    for mark in marks:
+        hospital.unmark(*mark)
+    hospital.mark("here-1", "there")  # somebody else's doing: nobody said yes to what follows from it
+    with refused("on here-1, the task '(Install|Set)' would now change something else"):
+        plane.resume_run(dossier["id"])
+    with refused("on here-1, the task '(Install|Set)' would now change something else"):
+        plane.resume_run(plane.archive.runs()[0]["id"])  # that one was refused, and had begun nothing
+    assert hospital.written() == []
+    hospital.unmark("here-1", "there")
+    resumed = plane.resume_run(plane.archive.runs()[0]["id"])
+    assert (resumed["state"], resumed["carries_out"]) == ("successful", asked)
+    assert hospital.written() == ["here-1", "here-2"]
+
+
 # ----------------------------------------------------------------------------------------------- clinic hours
 
 

@@ -273,7 +273,7 @@ def test_as_shipped_only_this_machine_has_an_address() -> None:
 def test_an_asset_carries_what_the_route_needs() -> None:
     pc = load_inventory([HOSTS], ROOT).assets["pc-09"]
     assert pc.kind == "workstation"
-    assert pc.roles == ("dept_kham_benh_cap_cuu", "linux_hosts", "log_senders", "workstations")
+    assert pc.roles == ("dept_kham_benh_cap_cuu", "linux_hosts", "log_senders", "managed_hosts", "workstations")
     assert pc.title.vi == "Máy tính 09"
     assert pc.title.en == "Workstation 09"
     assert pc.department == "Khoa Khám bệnh - Cấp cứu"

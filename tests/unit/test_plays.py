@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from controlplane.collect.inventory import load_inventory
 from controlplane.domain.model import Asset, Words
 from controlplane.plays import (
     DIFF_CHARS,
@@ -28,6 +29,7 @@ from controlplane.plays import (
     preview,
     scrub,
 )
+from controlplane.plays.catalogue import APPROVALS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PLAYBOOKS = ROOT / "playbooks"
@@ -55,12 +57,46 @@ def an_entry(**changes: Any) -> dict[str, Any]:
 
 def test_the_shipped_list_of_plays_holds_together() -> None:
     plays = load_plays(yaml.safe_load((PLAYBOOKS / "plays.yaml").read_text()), PLAYBOOKS)
-    written = "time-ssh backup backup-storage storage hardening antivirus workstations monitoring".split()
-    written += "probes network printers controlplane site".split()
+    written = "time-ssh hardening storage backup-storage backup antivirus workstations monitoring".split()
+    written += "printers probes network controlplane site".split()
     assert list(plays) == written
     assert plays["time-ssh"].playbook.is_file()
     assert plays["time-ssh"].hosts == "linux_hosts"
     assert not plays["time-ssh"].disruptive
+
+
+def the_plays() -> tuple[Play, list[Play]]:
+    """``site``, and all others in the order of plays.yaml."""
+    plays = dict(load_plays(yaml.safe_load((PLAYBOOKS / "plays.yaml").read_text()), PLAYBOOKS))
+    return plays.pop("site"), list(plays.values())
+
+
+def test_site_carries_out_every_other_play_in_the_order_of_the_list() -> None:
+    site, others = the_plays()
+    imported = [step["ansible.builtin.import_playbook"] for step in yaml.safe_load(site.playbook.read_text())]
+    assert imported == [play.playbook.name for play in others]
+
+
+def test_site_is_as_strict_as_the_strictest_play_and_looks_where_each_of_them_looks() -> None:
+    site, others = the_plays()
+    assert site.disruptive >= max(play.disruptive for play in others)
+    assert APPROVALS.index(site.approval) >= max(APPROVALS.index(play.approval) for play in others)
+    assert {play.witnesses for play in others} - {""} <= {site.witnesses}
+
+
+def test_a_host_of_any_play_is_a_host_of_site(tmp_path: Path) -> None:
+    """Tried with a host in each group, since the shipped inventory has no probe yet."""
+    site, others = the_plays()
+    overlay = tmp_path / "overlay.yaml"
+    fresh = {f"one-of-{play.hosts.replace('_', '-')}": play.hosts for play in others}
+    host = {"emr_kind": "server", "emr_title_vi": "Máy", "emr_title_en": "Host", "emr_vlan": 99}
+    groups = {group: {"hosts": {name: host}} for name, group in fresh.items()}
+    overlay.write_text(json.dumps({"all": {"children": groups}}), encoding="utf-8")
+    found = load_inventory([ROOT / "inventory" / "hosts.yaml", overlay], tmp_path).groups
+    for play in others:
+        assert set(found[play.hosts]) <= set(found[site.hosts]), play.id
+    assert set(fresh) <= set(found[site.hosts])
+    assert set(found[site.hosts]) == {name for play in others for name in found[play.hosts]}, "and of nobody else's"
 
 
 @pytest.mark.parametrize(
