@@ -1,7 +1,7 @@
 """What switches of other makers say of their ports, and which ports differ from the intended network. Pure.
 
-The forms were learned from recorded outputs of public projects (docs/decisions/0017-network-play.md); no switch of
-these makers was ever asked by this product.
+The forms are those of recorded outputs (tests/switches, each with its origin); no switch of these makers was ever
+asked by this product.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ import re
 from ansible.errors import AnsibleFilterError
 
 EVERYTHING = "all"
+# What RouterOS begins a refusal with. The collection itself knows three of them.
+_REFUSED = re.compile(
+    r"^(failure:|bad (command|parameter)|no such|invalid|input does not match|expected|syntax error|ambiguous"
+    r"|value of|not enough permissions|unknown parameter|missing|cannot )"
+)
 _SHORT = {"gi": "gigabitethernet", "fa": "fastethernet", "te": "tengigabitethernet", "po": "port-channel"}
 
 
@@ -36,7 +41,10 @@ def _numbers(text):
 
 
 def read_ios(listing):
-    """Port -> {mode, access, native, trunk} from ``show interfaces switchport``. Raises for a text that is none."""
+    """Port -> {mode, access, native, trunk, negotiates} from ``show interfaces switchport``.
+
+    Raises for a text that is none.
+    """
     found = {}
     for block in re.split(r"(?m)^Name: ", listing)[1:]:
         name, _, rest = block.partition("\n")
@@ -52,6 +60,8 @@ def read_ios(listing):
             "access": int(words["Access Mode VLAN"].split()[0]),
             "native": int(words["Trunking Native Mode VLAN"].split()[0]),
             "trunk": _numbers(words["Trunking VLANs Enabled"]),
+            # A switch that knows ISL as well admits no trunk before it is told which of the two.
+            "negotiates": words.get("Administrative Trunking Encapsulation", "dot1q") != "dot1q",
         }
     if not found:
         raise AnsibleFilterError("the switch named no port")
@@ -81,8 +91,14 @@ def ios_differs(plan, listing):
             wanted = sorted({*row["trunk"], *([row["native"]] if row["native"] else [])})
             same = held["mode"] == "trunk" and (held["native"], held["trunk"]) == (row["native"] or 1, wanted)
         if not same:
-            rows.append(row)
+            rows.append({**row, "negotiates": held["negotiates"]})
     return rows
+
+
+def ios_refused(told):
+    """The line by which IOS refused a command, out of a module's words; the words as they are when there is none."""
+    found = re.search(r"(% ?[A-Z][^\\\r\n]*|Command rejected:[^\\\r\n]*)", told)
+    return found[1] if found else told
 
 
 def read_routeros(listing):
@@ -96,8 +112,22 @@ def read_routeros(listing):
     return found
 
 
-def routeros_differs(plan, bridge, ports, vlans):
-    """What differs: ``ports`` whose pvid or admitted frames are others, ``vlans`` whose members are others."""
+def routeros_refused(replies):
+    """The lines of RouterOS's replies that refuse a command; a command that was carried out answers nothing."""
+    lines = [line.strip() for reply in replies for line in reply.splitlines()]
+    return [line for line in lines if _REFUSED.match(line)]
+
+
+def routeros_differs(plan, bridge, ports, vlans, bridges):
+    """What differs: ``ports`` whose pvid or admitted frames are others, ``vlans`` whose members are others.
+
+    A bridge that does not tell VLANs apart is refused: nothing that is set on it would have an effect.
+    """
+    own = next((row for row in read_routeros(bridges) if row.get("name") == bridge), None)
+    if own is None:
+        raise AnsibleFilterError(f"The switch has no bridge {bridge}.")
+    if own.get("vlan-filtering") != "yes":
+        raise AnsibleFilterError(f"The bridge {bridge} does not tell VLANs apart (vlan-filtering is not yes).")
     held = {row["interface"]: row for row in read_routeros(ports) if row.get("bridge") == bridge}
     table = {}
     for row in read_routeros(vlans):
@@ -117,7 +147,8 @@ def routeros_differs(plan, bridge, ports, vlans):
         frames = "admit-only-vlan-tagged" if not plain else "admit-all"
         frames = "admit-only-untagged-and-priority-tagged" if row["access"] else frames
         now = held[row["name"]]
-        if (now.get("pvid", "1"), now.get("frame-types", "admit-all")) != (str(plain or 1), frames):
+        held_to = (now.get("pvid", "1"), now.get("frame-types", "admit-all"), now.get("ingress-filtering", "yes"))
+        if held_to != (str(plain or 1), frames, "yes"):
             wrong.append({"name": row["name"], "pvid": plain or 1, "frames": frames})
         for number in row["trunk"]:
             members.setdefault(number, (set(), set()))[0].add(row["name"])
@@ -142,4 +173,10 @@ class FilterModule:
 
     def filters(self):
         """Names under which playbooks and templates find them."""
-        return {"ios_differs": ios_differs, "read_ios_vlans": read_ios_vlans, "routeros_differs": routeros_differs}
+        return {
+            "ios_differs": ios_differs,
+            "ios_refused": ios_refused,
+            "read_ios_vlans": read_ios_vlans,
+            "routeros_differs": routeros_differs,
+            "routeros_refused": routeros_refused,
+        }

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import ansible.module_utils
 import jinja2
 import pytest
 import yaml
@@ -20,6 +21,10 @@ from controlplane.collect.ports import vet_legs, vet_ports, vet_switch
 
 ROOT = Path(__file__).parents[2]
 PLAYBOOKS = ROOT / "playbooks"
+
+
+# Where Ansible itself finds them: beside the playbooks.
+ansible.module_utils.__path__.append(str(PLAYBOOKS / "module_utils"))
 
 
 def module(path: str) -> ModuleType:

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import subprocess
-import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.emr_host import on_disk, run, write
 
 DOCUMENTATION = r"""
 module: switch_ports
@@ -43,17 +41,6 @@ unlisted: {description: Ports of the bridge that the list does not name., type: 
 """
 
 EVERYTHING = "all"
-
-
-def run(*argv):
-    """What a program prints. Raises ValueError with its words when it fails."""
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
-    except OSError as error:
-        raise ValueError(f"{argv[0]} is not there ({error.strerror})") from None
-    if done.returncode != 0:
-        raise ValueError(done.stderr.strip() or f"{argv[0]} failed")
-    return done.stdout
 
 
 def carried(access=None, native=None, trunk=()):
@@ -249,25 +236,6 @@ class LinuxBridge:
         return bridge_script(self.bridge, wanted)
 
 
-def on_disk(path):
-    """The text on the disk; empty when there is none."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-
-
-def write(path, content):
-    """Write a script in one step."""
-    folder = Path(path).parent
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    handle, fresh = tempfile.mkstemp(dir=folder)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), 0o700)
-        file.write(content)
-    Path(fresh).replace(path)
-
-
 def main():
     """Compare, and change what differs unless this is a check."""
     module = AnsibleModule(
@@ -312,7 +280,7 @@ def main():
         header = asked["path"]
         diff.append({"before_header": header, "after_header": header, "before": on_disk(header), "after": script})
         if not module.check_mode:
-            write(asked["path"], script)
+            write(asked["path"], script, mode=0o700)
     module.exit_json(
         changed=bool(diff),
         loaded=bool(differing),

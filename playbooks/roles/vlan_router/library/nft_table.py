@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.emr_host import finished, on_disk, write
 
 DOCUMENTATION = r"""
 module: nft_table
@@ -36,16 +35,9 @@ loaded: {description: Whether the kernel's table differed., type: bool, returned
 """
 
 
-def run(argv, given=None):
-    """(exit code, stdout, stderr) of a program that speaks English."""
-    environment = {**os.environ, "LC_ALL": "C"}
-    done = subprocess.run(argv, input=given, capture_output=True, text=True, check=False, env=environment)
-    return done.returncode, done.stdout, done.stderr.strip()
-
-
 def held(table):
     """The table as the kernel holds it, without counters; empty when there is none."""
-    code, text, _ = run(["nft", "-s", "list", "table", "inet", table])
+    code, text, _ = finished(["nft", "-s", "list", "table", "inet", table])
     return plain(text) if code == 0 else ""
 
 
@@ -60,30 +52,10 @@ def wanted(table, content):
         file.write(content)
         file.flush()
         script = 'nft -f "$1" && nft -s list table inet "$2"'
-        code, text, error = run(["unshare", "--net", "sh", "-c", script, "sh", file.name, table])
+        code, text, error = finished(["unshare", "--net", "sh", "-c", script, "sh", file.name, table])
     if code != 0:
         raise ValueError(error.replace(file.name, "rules"))
     return plain(text)
-
-
-def on_disk(path):
-    """The text on the disk; empty when there is none."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-
-
-def write(path, content):
-    """Write the text in one step, for root's eyes alone."""
-    folder = Path(path).parent
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    handle, fresh = tempfile.mkstemp(dir=folder)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(fresh).replace(path)
 
 
 def alias_of(interface):
@@ -118,11 +90,11 @@ def main():
     loads = before != after
     if not module.check_mode:
         if loads:
-            code, _, error = run(["nft", "-f", "-"], asked["content"])
+            code, _, error = finished(["nft", "-f", "-"], asked["content"])
             if code != 0:
                 module.fail_json(msg=f"nft refused the rules, and the old ones stand: {error}")
         for name, alias in renamed.items():
-            run(["ip", "link", "set", "dev", name, "alias", alias])
+            finished(["ip", "link", "set", "dev", name, "alias", alias])
         if stale:
             write(asked["path"], asked["content"])
     diff = []
