@@ -323,8 +323,8 @@ class Screen:
         tree.add(escape(texts.reason(self.say, e.score.reason.code, e.score.reason.figures)))
         if e.stake is not None:
             group = next(g for g in e.framework.groups if g.id == c.group)
-            named = functools.partial(self.level, group.levels)
-            tree.add(escape(texts.stake(self.say, e.stake, named, determinable=group.list_complete)))
+            level = functools.partial(self.level, group.levels)
+            tree.add(escape(texts.stake(self.say, e.stake, level, determinable=group.list_complete)))
         for proof in e.checks:
             branch = tree.add(f"[bold]{escape(proof.check.id)}[/] {escape(proof.check.title.in_(self.lang))}")
             branch.add(escape(rule_words(proof.check)))

@@ -394,7 +394,7 @@ def test_preview_changes_nothing_apply_changes_and_a_second_apply_finds_nothing_
 @pytest.mark.lab
 @pytest.mark.slow
 def test_a_play_that_comes_back_later_than_the_hosts_own_guard_is_no_success(plays: Plays) -> None:
-    """On a slow day the guard puts the old settings back first; the play must not say that the new ones are in force."""
+    """On a slow day the guard puts the old settings back first; the play must not say that the new ones hold."""
     before = plays.settings("pc-03")
     plays.overlay |= {"ssh_hardening_reconnect_seconds": 1, "ssh_hardening_rollback_seconds": 2}
     run = plays("apply", "pc-03")
