@@ -34,7 +34,7 @@ from controlplane.domain.score import score  # noqa: E402
 
 NOW = datetime(2026, 11, 23, 5, 0, tzinfo=UTC)
 DAY = NOW.date()
-# The plan's hospital in miniature: how many of 70 assets are of a kind, and which groups of the inventory they bear.
+# The hospital of the plan in miniature: how many of 70 assets are of a kind, and the inventory groups these bear.
 SHARES = {"printer": 24, "workstation": 35}
 BORNE = {"printer": ("printers",), "workstation": ("linux_hosts", "log_senders", "workstations")}
 State = dict[tuple[str, str], Seen]

@@ -1253,6 +1253,10 @@ def test_everything_that_stands_beside_a_level_is_shown_apart_from_it(
     previews = sum(1 for group in card.groups if group.preview)
     assert previews
     assert html.count(texts.say("vi", "web.levels.preview_not")) == previews + len(card.overall)
+    blind = [g for g in card.groups if g.reason.code == "list_not_complete" and g.drafts and not g.preview]
+    assert html.count(texts.say("vi", "web.levels.no_preview")) == len(blind) > 0
+    row = html[html.index('group=his"') :]
+    assert row.index(texts.say("vi", "web.levels.preview")) < row.index("<details")  # seen without opening anything
     assert html.count(texts.say("vi", "web.levels.cell_open")) == sum(
         1 for cell in plane.catalog.frameworks["tt54-2017"].annex if not cell.seen
     )
