@@ -1,7 +1,8 @@
 """A playbook of 30 tasks through our runs (locks, links, live events, evidence) against bare `ansible-playbook`.
 
-Interleaved in one run, on this machine over the local connection, in check mode with differences and applied; prints
-ratios. The two rounds and the rehearsal around an apply are left out: they are work that the peer does not do.
+Interleaved in one run, on this machine over the local connection; prints ratios. ``preview``: check mode with
+differences. ``apply``: the apply alone, with its events kept. ``whole``: all that an order to apply does: the round
+before, the preview again, the apply, the round after, what moved, the signed dossier and its links; the peer applies.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from controlplane.plays import apply  # noqa: E402
 from controlplane.settings import Settings  # noqa: E402
 
 TASKS = 30
+MODES = {"preview": "preview", "apply": "apply", "whole": "apply"}
+GOALS = {"preview": "goal at most 1.10", "apply": "goal at most 1.10", "whole": "two rounds and a preview are in it"}
 WORDS = {"vi": "đo", "en": "measure"}
 
 
@@ -59,10 +62,12 @@ def tasks(folder: Path) -> list[dict[str, object]]:
 def ours(plane: Plane, mode: str) -> float:
     """Wall seconds of one run, from the order to the link in the chain."""
     inventory, _ = plane.inventory()
-    order = Order(plane.play("measure"), "preview", tuple(inventory.select(["controlplane-01"])))
+    order = Order(plane.play("measure"), MODES[mode], tuple(inventory.select(["controlplane-01"])))
     begun = time.perf_counter()
-    if mode == "preview":
-        state = plane.carry_out(order, Watch())["state"]
+    if mode != "apply":
+        dossier = plane.carry_out(order, Watch())
+        state = dossier["state"]
+        assert mode == "preview" or len(dossier["rounds"]) == 2, "an apply looks before and after"
     else:
         run = apply(
             order.play,
@@ -101,12 +106,12 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--mode", choices=("preview", "apply"), help="only this one")
+    parser.add_argument("--mode", choices=tuple(MODES), help="only this one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         plane = a_plane(Path(scratch))
         theirs(plane, "apply")  # both sides find warm caches and the files there
-        for mode in [options.mode] if options.mode else ["preview", "apply"]:
+        for mode in [options.mode] if options.mode else MODES:
             mine, peer = [], []
             for _ in range(options.repeat):
                 peer.append(theirs(plane, mode))
@@ -115,7 +120,7 @@ def main() -> int:
             print(
                 f"{mode}, {TASKS} tasks: ours {statistics.median(mine):.2f} s, ansible-playbook"
                 f" {statistics.median(peer):.2f} s; ratio {statistics.median(ratios):.2f}"
-                f" ({min(ratios):.2f} to {max(ratios):.2f}); goal at most 1.10"
+                f" ({min(ratios):.2f} to {max(ratios):.2f}); {GOALS[mode]}"
             )
     return 0
 

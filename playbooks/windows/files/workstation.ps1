@@ -1,5 +1,5 @@
 # Tells each setting of a Windows workstation that differs from the baseline and, with -Mode apply, sets it.
-# Lines: "DIFFERS name", "REPORT words". Never run on a real Windows; see docs/reference/limits.md.
+# Lines: "DIFFERS name", then "STATUS section" and what it says. Never run on a real Windows; see docs/reference/limits.md.
 param(
     [ValidateSet('preview', 'apply')] [string] $Mode = 'preview',
     [ValidateRange(60, 900)] [int] $LockSeconds = 600,
@@ -43,9 +43,17 @@ if ($TimeServers -ne '') {
     }
 }
 
-# Only told: a person decides.
+# Only told: a person decides. The sections are read by filter_plugins/emr_windows.py.
+Write-Output 'STATUS defender'
 $defender = Get-MpComputerStatus -ErrorAction SilentlyContinue
-if ($null -eq $defender) { Write-Output 'REPORT no Microsoft Defender answers' }
-elseif (-not $defender.RealTimeProtectionEnabled) { Write-Output 'REPORT real-time protection is off' }
+if ($null -ne $defender) {
+    $defender | Format-List -Property @('AMRunningMode', 'RealTimeProtectionEnabled', 'AntivirusSignatureAge')
+}
+Write-Output 'STATUS disk'
 $volume = Get-BitLockerVolume -MountPoint $env:SystemDrive -ErrorAction SilentlyContinue
-if ($null -eq $volume -or $volume.ProtectionStatus -ne 'On') { Write-Output 'REPORT the system disk is not encrypted' }
+if ($null -ne $volume) {
+    $volume | Format-List -Property @('VolumeStatus', 'ProtectionStatus', 'EncryptionPercentage')
+}
+Write-Output 'STATUS time'
+& cmd.exe /c 'w32tm /query /status 2>&1'
+exit 0
