@@ -22,7 +22,7 @@ from controlplane.domain.compare import Cause, Difference
 from controlplane.domain.coverage import Coverage
 from controlplane.domain.decay import Ending
 from controlplane.domain.duties import Due
-from controlplane.domain.explain import Explanation, FindingProof
+from controlplane.domain.explain import Explanation, FindingProof, gathered
 from controlplane.domain.forecast import Forecast
 from controlplane.domain.judge import Trial
 from controlplane.domain.model import DECLARED, Asset, Catalog, Check, GroupScore, Observation, Reason, Scorecard
@@ -328,8 +328,8 @@ class Screen:
         for proof in e.checks:
             branch = tree.add(f"[bold]{escape(proof.check.id)}[/] {escape(proof.check.title.in_(self.lang))}")
             branch.add(escape(rule_words(proof.check)))
-            for found in proof.findings:
-                self._finding(branch, found, raw)
+            for found in gathered(proof.findings):
+                self._finding(branch, found.first, raw, found.assets)
         if e.words:
             self._words(tree, e, raw)
         return tree
@@ -348,10 +348,12 @@ class Screen:
         for word in e.words[1 if e.word is not None else 0 :]:
             self._observation(branch, word, raw)
 
-    def _finding(self, branch: Tree, proof: FindingProof, raw: Mapping[str, bytes]) -> None:
+    def _finding(self, branch: Tree, proof: FindingProof, raw: Mapping[str, bytes], assets: Sequence[str] = ()) -> None:
+        """One finding, or one for several assets of which nothing was seen."""
         f = proof.finding
+        named = ", ".join(assets) if len(assets) > 1 else f.asset or "-"
         why = texts.reason(self.say, f.reason.code, f.reason.figures)
-        leaf = branch.add(f"{escape(f.asset or '-')}: {self.verdict(f.verdict)}: {escape(why)}")
+        leaf = branch.add(f"{escape(named)}: {self.verdict(f.verdict)}: {escape(why)}")
         if proof.observation is not None:
             self._observation(leaf, proof.observation, raw)
 

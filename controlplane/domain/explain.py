@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from controlplane.domain.declared import fact_of
 from controlplane.domain.model import (
@@ -104,6 +105,25 @@ def explain(
         CheckProof(catalog.checks[check], tuple(sorted(found, key=_worst_first))) for check, found in mine.items()
     )
     return Explanation(framework, criterion, score, proofs, word, tuple(words), stake)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Findings of one check that say the same for the same reason and rest on nothing seen; or a single one."""
+
+    first: FindingProof
+    assets: tuple[str, ...]
+
+
+def gathered(proofs: Iterable[FindingProof]) -> list[Gathered]:
+    """The findings of a check with those that nothing was seen for put together, in their order."""
+    groups: dict[Any, list[FindingProof]] = {}
+    for number, proof in enumerate(proofs):
+        f = proof.finding
+        alone = proof.observation is not None
+        key = number if alone else (f.verdict, f.reason.code, repr(sorted(f.reason.figures.items())))
+        groups.setdefault(key, []).append(proof)
+    return [Gathered(group[0], tuple(p.finding.asset for p in group)) for group in groups.values()]
 
 
 def find_criterion(catalog: Catalog, criterion_id: str) -> tuple[Framework, Criterion]:

@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar
 
 from controlplane.bootstrap import Judgement, Plane
 from controlplane.domain.compare import Difference
-from controlplane.domain.explain import FindingProof
 from controlplane.domain.model import (
     Asset,
     Catalog,
@@ -207,25 +206,6 @@ def _speaks_of(row: CriterionRow, text: str) -> bool:
     c = row.criterion
     hay = " ".join((c.id, c.title.vi, c.title.en, c.clause, c.section, *c.checks)).casefold()
     return all(word in hay for word in text.casefold().split())
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """Findings of one check that say the same for the same reason and rest on nothing seen; or a single one."""
-
-    first: FindingProof
-    assets: tuple[str, ...]
-
-
-def gathered(proofs: Iterable[FindingProof]) -> list[Gathered]:
-    """The findings of a check with those that nothing was seen for put together, in their order."""
-    groups: dict[Any, list[FindingProof]] = {}
-    for number, proof in enumerate(proofs):
-        f = proof.finding
-        alone = proof.observation is not None
-        key = number if alone else (f.verdict, f.reason.code, repr(sorted(f.reason.figures.items())))
-        groups.setdefault(key, []).append(proof)
-    return [Gathered(group[0], tuple(p.finding.asset for p in group)) for group in groups.values()]
 
 
 # -------------------------------------------------------------------------------------------------- assets

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Response
 
 from controlplane.domain.declared import accepts
+from controlplane.domain.explain import gathered
 from controlplane.domain.model import Catalog, Declared
 from controlplane.web import figures, queries
 from controlplane.web.errors import RequestError
@@ -97,7 +98,7 @@ def criterion(face: Dated, criterion: str) -> Response:
         story=story,
         group=group,
         judgement=judgement,
-        gathered=queries.gathered,
+        gathered=gathered,
         kinds=kinds,
         ending=None if face.as_of or face.law else face.plane.ageing().criteria.get(criterion),
         able=queries.able(story.criterion, judgement.catalog),
