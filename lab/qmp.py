@@ -32,8 +32,12 @@ class Monitor:
         except OSError as error:
             self.__exit__(None, None, None)
             raise LabError(f"The guest's monitor does not answer: {error.strerror or error}.") from None
-        self._read(_SECONDS)  # the greeting
-        self.ask("qmp_capabilities")
+        try:
+            self._read(_SECONDS)  # the greeting
+            self.ask("qmp_capabilities")
+        except LabError:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -25,6 +27,11 @@ disks:
   description: By serial number, path, size in bytes, the array it is in, what it holds and what uses it.
   returned: always
   type: dict
+arrays:
+  description: The arrays that this machine has, by the names of their devices, whatever disks they stand on.
+  returned: always
+  type: list
+  elements: str
 """
 COLUMNS = "NAME,PATH,TYPE,SERIAL,SIZE,MOUNTPOINTS"
 
@@ -80,7 +87,8 @@ def main() -> None:
         disks[serial] = describe(module, device)
     if twice:
         module.fail_json(msg=f"Two disks have the serial number {min(twice)}, so it names neither.")
-    module.exit_json(changed=False, disks=disks)
+    arrays = sorted(path.name for path in Path("/dev").iterdir() if re.fullmatch(r"md[0-9]+", path.name))
+    module.exit_json(changed=False, disks=disks, arrays=arrays)
 
 
 if __name__ == "__main__":
