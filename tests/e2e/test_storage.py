@@ -6,28 +6,29 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import sqlite3
 import subprocess
 import sys
 import time
 
 import pytest
-import yaml
 
-from controlplane.store.vault import Vault
-from tests.conftest import ROOT
+from tests.e2e.guest_hospital import CRITERION, MAIL_PORT, PORT, STRICT, Storage
 from tests.integration.conftest import LAB
 
 # Ansible in an emulated guest takes minutes: too long for the tier of every test run.
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(900)]
 
-CRITERION = "tt54.infra.x.8"
-STRICT = "tcvn14423.bak.central_ha"
-PORT = 8089
-# Takes what is posted and prints it, a line each, for as long as its parent lives.
+# Takes what is posted or mailed and prints it, a line each, for as long as its parent lives.
 _RECEIVER = f"""
-import http.server, sys, threading
+import email, email.policy, http.server, json, sys, threading
+from aiosmtpd.controller import Controller
+class Letters:
+    async def handle_DATA(self, server, session, envelope):
+        letter = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        told = {{"mail": letter["subject"], "to": envelope.rcpt_tos, "body": letter.get_content()}}
+        print(json.dumps(told), flush=True)
+        return "250 taken"
+Controller(Letters(), hostname="10.77.0.1", port={MAIL_PORT}).start()
 class Take(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         print(self.rfile.read(int(self.headers["Content-Length"])).decode(), flush=True)
@@ -37,113 +38,6 @@ server = http.server.ThreadingHTTPServer(("10.77.0.1", {PORT}), Take)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 sys.stdin.read()
 """
-
-
-class Storage:
-    """emrctl over a hospital whose one server and storage is the guest."""
-
-    def __init__(self, lab, folder):
-        self.lab, self.folder, self.home = lab, folder, folder / "home"
-        for name in ("checks", "playbooks", "inventory"):
-            shutil.copytree(ROOT / name, self.home / name)
-        self._only_groups()
-        self.passwords = {}
-        self.arrays("LAB-A1", "LAB-A2")
-
-    def _only_groups(self):
-        path = self.home / "inventory" / "hosts.yaml"
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-
-        def prune(group):
-            if "hosts" in group:
-                group["hosts"] = {}
-            for child in (group.get("children") or {}).values():
-                if child:
-                    prune(child)
-
-        prune(document["all"])
-        path.write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
-
-    def arrays(self, *serials, wipe=()):
-        """Write what a hospital would: the array by serial numbers, a volume on it, and who is told."""
-        values = {
-            "storage_arrays": [{"name": "md0", "level": 1, "serials": list(serials)}],
-            "storage_volumes": [{"name": "records", "array": "md0", "size": "100M", "mount": "/srv/records"}],
-            "storage_wipe_serials": list(wipe),
-            "storage_webhook_url": f"http://10.77.0.1:{PORT}/disk",
-        }
-        values["emr_kind"] = "server"  # so that the hospital has the server that its criterion asks for
-        group = {"servers": {"hosts": {"nas-02": {}}}}
-        overlay = {"all": {"hosts": {"nas-02": values}, "children": group}}
-        (self.folder / "overlay.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
-
-    def emrctl(self, *argv, code=0):
-        given = ["--data-dir", self.folder / "data", "--known-hosts", self.lab.known_hosts, "--lang", "en"]
-        given += ["--inventory", self.lab.dir / "guest-inventory.yaml", "--inventory", self.folder / "overlay.yaml"]
-        # An emulated machine answers its last question after more than the half minute a look has by default.
-        slow = "EMRCTL_LOOK_DEADLINE_SECONDS=120"
-        command = ["env", f"EMRCTL_HOME={self.home}", slow, sys.executable, "-m", "controlplane", *given, *argv]
-        done = self.lab.exec(command, cwd=ROOT, timeout=600)
-        assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout
-
-    def json(self, *argv, code=0):
-        return json.loads(self.emrctl(*argv, "--json", code=code))
-
-    def play(self, code=0):
-        """Preview, approve by somebody else, apply: the way of a play that may cost data."""
-        me, other = (["--by", name, "--password-file", self.folder / name] for name in ("an", "chi"))
-        preview = self.json("preview", "storage", "--limit", "nas-02", *me, code=code)
-        if code:
-            return preview, None
-        self.emrctl("request", preview["id"], *me)
-        self.emrctl("approve", preview["id"], *other)
-        glass = ["--break-glass", "the lab has no patients"]
-        return preview, self.json("apply", "storage", "--limit", "nas-02", *me, *glass)
-
-    def people(self):
-        """Two people with passwords of their own, through the plane itself."""
-        program = f"""
-from controlplane.bootstrap import open_plane
-from controlplane.settings import Settings
-from pathlib import Path
-plane = open_plane(Settings(data_dir=Path({str(self.folder / "data")!r}), home=Path({str(self.home)!r})))
-plane.accounts.add("an", "engineer", "a password of an", plane.clock())
-plane.accounts.add("chi", "director", "a password of chi", plane.clock())
-"""
-        subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)
-        for name in ("an", "chi"):
-            (self.folder / name).touch(mode=0o600)
-            (self.folder / name).write_text(f"a password of {name}\n", encoding="utf-8")
-
-    def verdict(self, criterion=CRITERION):
-        return next(c["verdict"] for c in self.json("score")["criteria"] if c["id"] == criterion)
-
-    def finding(self, check):
-        """The verdict of a check on the guest, as the last round sealed it."""
-        with sqlite3.connect(self.folder / "data" / "emrctl.db") as database:
-            query = "select findings from rounds where findings is not null order by opened_seq desc limit 1"
-            (digest,) = database.execute(query).fetchone()
-        kept = json.loads(Vault(self.folder / "data" / "vault").get(digest))
-        (verdict,) = {one["verdict"] for one in kept if (one["check"], one["asset"]) == (check, "nas-02")}
-        return verdict
-
-    def rounds(self):
-        """The ids of all rounds, the newest first."""
-        with sqlite3.connect(self.folder / "data" / "emrctl.db") as database:
-            return [row[0] for row in database.execute("select id from rounds order by opened_seq desc")]
-
-    def guest(self, command, code=0):
-        done = self.lab.run_lab("vm", "exec", "sh", "-c", command)
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
-
-    def await_array(self, word):
-        """Wait until the kernel says so of the array: its rebuilding takes as long as it takes."""
-        limit = time.monotonic() + 120
-        while word not in (said := self.guest("cat /proc/mdstat")):
-            assert time.monotonic() < limit, said
-            time.sleep(1)
 
 
 @pytest.fixture(scope="module")
@@ -201,15 +95,16 @@ def test_a_pulled_disk_lets_the_criterion_fall_with_the_reason_and_the_hospital_
     storage.await_array("_")
     assert storage.guest("cat /sys/block/md0/md/array_state").strip() in ("clean", "active"), "it goes on working"
     storage.json("round")
-    assert storage.verdict() == "not_met"
-    assert storage.verdict(STRICT) == "not_met"
+    assert storage.verdicts(CRITERION, STRICT) == ["not_met", "not_met"]
     assert storage.finding("server.raid-whole") == "not_met"
     said = storage.emrctl("explain", CRITERION)
     assert "/proc/mdstat" in said
     assert "[2/1]" in said, "down to the bytes that the kernel told"
     assert storage.guest("cat /srv/records/one").strip() == "a record"
     limit = time.monotonic() + 60
-    while not (heard := [m for m in told() if m["event"] in ("DegradedArray", "Fail")]) and time.monotonic() < limit:
+    while (
+        not (heard := [m for m in told() if m.get("event") in ("DegradedArray", "Fail")]) and time.monotonic() < limit
+    ):
         time.sleep(0.5)
     assert heard, told()
     assert (heard[0]["host"], heard[0]["source"], heard[0]["device"]) == ("nas-02", "mdadm", "/dev/md0")
@@ -248,3 +143,54 @@ def test_a_disk_that_says_it_fails_is_seen_and_seen_no_more_when_it_is_well(stor
     storage.lab.run_lab("vm", "heal", "LAB-B1", check=True)
     storage.json("round")
     assert storage.finding("storage.disks-healthy") == "met"
+
+
+# ------------------------------------------------------------------------------ encryption at rest, btrfs, mail
+
+
+def test_a_volume_is_locked_before_it_is_filled_and_a_second_run_finds_nothing_to_do(storage, told):
+    for serial in ("LAB-C1", "LAB-C2"):
+        storage.lab.run_lab("vm", "plug", serial, check=True)
+    storage.arrays("LAB-A1", "LAB-A3", sealed=("LAB-C1", "LAB-C2"))
+    _, applied = storage.play()
+    assert applied["run"]["state"] == "successful", applied["run"]["detail"]
+    changed = {t["task"] for t in applied["run"]["tasks"] if t["status"] == "changed"}
+    assert {"Make the array", "Lock the volume", "Open it", "Make the filesystem", "Mount it"} <= changed
+    kinds = storage.guest("findmnt -n -o SOURCE,FSTYPE /srv/sealed; blkid -o value -s TYPE /dev/vg_md1/sealed")
+    assert kinds.split() == ["/dev/mapper/crypt_sealed", "btrfs", "crypto_LUKS"]
+    assert storage.guest("stat -c %a%U /etc/emrctl/luks/sealed.key").strip() == "400root"
+    storage.guest("echo 'ho so benh an so 1' >/srv/sealed/one && sync -f /srv/sealed/one")
+    assert storage.guest("grep -c -a 'ho so benh an' /dev/mapper/crypt_sealed").strip() != "0"
+    assert storage.guest("grep -c -a 'ho so benh an' /dev/vg_md1/sealed", code=1).strip() == "0"
+    me = ["--by", "an", "--password-file", storage.folder / "an"]
+    again = storage.json("preview", "storage", "--limit", "nas-02", *me)
+    assert [t["task"] for t in again["run"]["tasks"] if t["status"] in ("changed", "would_change")] == []
+
+
+def test_everything_is_there_again_after_a_start_without_a_person(storage):
+    before = storage.guest("cat /proc/sys/kernel/random/boot_id")
+    storage.guest("nohup sh -c 'sleep 1; systemctl reboot' >/dev/null 2>&1 &")
+    limit = time.monotonic() + 400
+    while True:
+        done = storage.lab.run_lab("vm", "exec", "cat", "/proc/sys/kernel/random/boot_id")
+        if done.returncode == 0 and done.stdout != before:
+            break
+        assert time.monotonic() < limit, done.stderr
+        time.sleep(2)
+    storage.guest("timeout 120 systemctl is-system-running --wait || true")
+    assert storage.guest("cat /srv/records/one /srv/sealed/one").splitlines() == ["a record", "ho so benh an so 1"]
+    assert storage.guest("findmnt -n -o SOURCE /srv/sealed").strip() == "/dev/mapper/crypt_sealed"
+    assert storage.guest("cat /proc/mdstat").count("[UU]") == 2
+    assert storage.guest("systemctl is-active mdmonitor smartmontools").split() == ["active", "active"]
+
+
+def test_a_disk_that_is_lost_is_told_by_mail_as_well(storage, told):
+    storage.lab.run_lab("vm", "pull", "LAB-C2", check=True)
+    limit = time.monotonic() + 120
+    while not (letters := [m for m in told() if "md1" in m.get("mail", "")]) and time.monotonic() < limit:
+        time.sleep(0.5)
+    assert letters, told()
+    assert letters[0]["to"] == ["it@hospital.invalid"]
+    assert letters[0]["mail"].startswith("[nas-02] ")
+    assert "device: /dev/md1" in letters[0]["body"]
+    assert [m for m in told() if m.get("device") == "/dev/md1"], "and by the webhook, too"

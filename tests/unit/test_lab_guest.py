@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -32,14 +33,14 @@ def test_each_disk_carries_its_serial_number_and_only_the_root_forgets_what_is_w
     tmp_path: Path, accelerator: str
 ) -> None:
     argv = _argv(tmp_path, accelerator)
-    devices = [word for flag, word in zip(argv, argv[1:], strict=False) if flag == "-device"]
+    devices = [word for flag, word in itertools.pairwise(argv) if flag == "-device"]
     named = {word.partition("serial=")[2].partition(",")[0]: word.partition(",")[0] for word in devices}
     assert {serial: kind for serial, kind in named.items() if serial} == {
         **dict.fromkeys(vm.DISKS, "nvme"),
         vm.ATA_DISK: "ide-hd",
         "LAB-ROOT": "virtio-blk-pci",
     }
-    (root,) = (word for flag, word in zip(argv, argv[1:], strict=False) if flag == "-drive")
+    (root,) = (word for flag, word in itertools.pairwise(argv) if flag == "-drive")
     assert "snapshot=on" in root.split(",")
     assert not [word for word in argv if "snapshot=on" in word and word != root]
 
@@ -47,7 +48,7 @@ def test_each_disk_carries_its_serial_number_and_only_the_root_forgets_what_is_w
 @pytest.mark.parametrize("accelerator", sorted(vm._ACCELERATORS))
 def test_the_guest_has_no_way_out_but_the_labs_own_bridge(tmp_path: Path, accelerator: str) -> None:
     argv = _argv(tmp_path, accelerator)
-    networks = [word for flag, word in zip(argv, argv[1:], strict=False) if flag == "-netdev"]
+    networks = [word for flag, word in itertools.pairwise(argv) if flag == "-netdev"]
     assert networks == ["tap,id=net0,ifname=nas-02,script=no,downscript=no"]
     assert "-nodefaults" in argv
     assert argv[argv.index("-display") + 1] == "none"
@@ -115,7 +116,7 @@ def test_another_devices_event_is_not_taken_for_this_ones(tmp_path: Path) -> Non
     qemu = Qemu(tmp_path, [{"return": {}}, gone], [{"return": {}}])
     with Monitor(tmp_path) as monitor:
         monitor.ask("device_del", id="LAB-A2")
-        with pytest.raises(LabError, match="did not let go of LAB-A2|says nothing"):
+        with pytest.raises(LabError, match=r"did not let go of LAB-A2|says nothing"):
             monitor.await_event("DEVICE_DELETED", "LAB-A2", 0.2)
         monitor.ask("query-status")
     qemu.close()
@@ -138,14 +139,14 @@ def test_what_the_monitor_refuses_is_said_in_its_own_words(tmp_path: Path, answe
 
 
 def test_a_guest_that_is_gone_is_said_in_one_sentence_and_leaves_no_descriptor(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(LabError, match="monitor does not answer"), Monitor(tmp_path):
         pass
     qemu = Qemu(tmp_path, greets=False)
     with pytest.raises(LabError, match="hung up"):
         Monitor(tmp_path).__enter__()
     qemu.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 # ------------------------------------------------------------------------------------------------------- notes
