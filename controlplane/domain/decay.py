@@ -84,7 +84,8 @@ def _endings(ledger: Ledger, state: State, criterion: Criterion, zone: tzinfo) -
             if until is not None and ledger.measured[place].verdict is Verdict.MET:
                 yield Ending(until, criterion.id, check, ledger.measured[place].asset)
     word = ledger.words.get(criterion.id)
-    if word is not None and word.verdict in HOLDS:
+    # A word that is not yet in effect ends as well: it may carry the criterion on when a measurement has aged.
+    if word is not None and (word.verdict in HOLDS or word.reason.code == "declared_not_yet"):
         value = state[SITE, fact_of(criterion.id)].answer.value  # type: ignore[union-attr]  # it has been judged
         last = last_day(criterion, value)
         if last is not None:

@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from controlplane.domain.decay import DAYS, expiring, good_until, levels_until, stay_met
@@ -35,6 +35,7 @@ def scores_at(world: worlds.World, at: datetime):
 
 
 @given(RANDOMS)
+@example(random.Random(28335))  # noqa: S311 - a word that takes effect later carries a measured criterion on, and ends in its turn
 @settings(max_examples=200)
 def test_a_criterion_and_a_level_stand_until_then_and_no_longer(rnd):
     world = worlds.lived_in(rnd)
