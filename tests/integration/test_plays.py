@@ -396,8 +396,13 @@ def test_preview_changes_nothing_apply_changes_and_a_second_apply_finds_nothing_
 def test_a_play_that_comes_back_later_than_the_hosts_own_guard_is_no_success(plays: Plays) -> None:
     """On a slow day the guard puts the old settings back first; the play must not say that the new ones hold."""
     before = plays.settings("pc-03")
-    plays.overlay |= {"ssh_hardening_reconnect_seconds": 1, "ssh_hardening_rollback_seconds": 2}
-    run = plays("apply", "pc-03")
+    # The guard's minute is over at once.
+    quick = "printf '#!/bin/sh\\n' >/usr/local/bin/sleep && chmod 755 /usr/local/bin/sleep"
+    plays.lab.inside("pc-03", ["sh", "-c", quick], check=True)
+    try:
+        run = plays("apply", "pc-03")
+    finally:
+        plays.lab.inside("pc-03", ["rm", "/usr/local/bin/sleep"], check=True)
     assert run["state"] == "failed"
     assert "the host has put the old settings back already" in run["detail"]
     assert plays.settings("pc-03") == before
