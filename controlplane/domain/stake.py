@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from controlplane.domain.model import (
@@ -11,12 +10,11 @@ from controlplane.domain.model import (
     CriterionScore,
     Framework,
     Group,
-    OverallScore,
     Reason,
     Scorecard,
     Verdict,
 )
-from controlplane.domain.score import MISSED, asked_with, in_force, score_group, score_overall
+from controlplane.domain.score import MISSED, asked_with, assemble, in_force
 
 
 @dataclass(frozen=True)
@@ -59,11 +57,11 @@ def stake_of(catalog: Catalog, card: Scorecard, criterion: Criterion) -> Stake:
     missed = sum(1 for c in asked if c.id != criterion.id and scores[c.id].verdict in MISSED)
     now = scores[criterion.id]
     worlds = [scores | {now.id: replace(now, verdict=word)} for word in (now.verdict, Verdict.MET, Verdict.NOT_MET)]
-    mine = [score_group(framework, group, world, card.as_of) for world in worlds]
-    today, met, lost = (Pair(g.proven, g.possible) for g in mine)
-    table = _table(framework, group, worlds, card)
-    sentence = _sentence(now.verdict, level, missed, (today, met, lost))
-    return Stake(group.id, level, missed, (today, met, lost), table, sentence)
+    today, met, lost = (_pairs(catalog, card, world, criterion) for world in worlds)
+    levels = today[0], met[0], lost[0]
+    table = (today[1], met[1], lost[1]) if today[1] and met[1] and lost[1] else None
+    sentence = _sentence(now.verdict, level, missed, levels)
+    return Stake(group.id, level, missed, levels, table, sentence)
 
 
 def _lowest(framework: Framework, group: Group, criterion: Criterion) -> str | None:
@@ -71,19 +69,16 @@ def _lowest(framework: Framework, group: Group, criterion: Criterion) -> str | N
     return next(asking, None)
 
 
-def _table(
-    framework: Framework, group: Group, worlds: list[dict[str, CriterionScore]], card: Scorecard
-) -> tuple[Pair, Pair, Pair] | None:
-    if not framework.annex:
-        return None
-    today, met, lost = (_overall(framework, group, world, card) for world in worlds)
-    return Pair(today.proven, today.possible), Pair(met.proven, met.possible), Pair(lost.proven, lost.possible)
-
-
-def _overall(framework: Framework, group: Group, world: Mapping[str, CriterionScore], card: Scorecard) -> OverallScore:
-    stands = {g.group: g for g in card.groups if g.framework == framework.id}
-    stands[group.id] = score_group(framework, group, world, card.as_of)
-    return score_overall(framework, [stands[g.id] for g in framework.groups], card.as_of)
+def _pairs(
+    catalog: Catalog, card: Scorecard, scores: dict[str, CriterionScore], criterion: Criterion
+) -> tuple[Pair, Pair | None]:
+    """The group's levels and those of its framework's table under other scores of its criteria."""
+    mine = (criterion.framework, criterion.group)
+    kept = {(g.framework, g.group): g for g in card.groups if (g.framework, g.group) != mine}
+    then = assemble(catalog, scores, card.as_of, kept)
+    ladder = next(g for g in then.groups if (g.framework, g.group) == mine)
+    table = next((o for o in then.overall if o.framework == criterion.framework), None)
+    return Pair(ladder.proven, ladder.possible), Pair(table.proven, table.possible) if table else None
 
 
 def _sentence(now: Verdict, level: str, missed: int, levels: tuple[Pair, Pair, Pair]) -> Reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -22,6 +23,16 @@ PORT = 8089
 MAIL_PORT = 8025
 
 
+@contextlib.contextmanager
+def fresh_guest(lab):
+    """The lab's guest, just started; it is taken down at the end."""
+    lab.run_lab("vm", "down", check=True)
+    made = lab.run_lab("vm", "up", timeout=600)
+    assert made.returncode == 0, made.stderr
+    yield
+    lab.run_lab("vm", "down", check=True)
+
+
 class Storage:
     """emrctl over a hospital whose one server and storage is the guest."""
 
@@ -30,7 +41,6 @@ class Storage:
         for name in ("checks", "playbooks", "inventory"):
             shutil.copytree(ROOT / name, self.home / name)
         self._only_groups()
-        self.passwords = {}
         self.arrays("LAB-A1", "LAB-A2")
 
     def _only_groups(self):
@@ -72,7 +82,6 @@ class Storage:
     def emrctl(self, *argv, code=0):
         given = ["--data-dir", self.folder / "data", "--known-hosts", self.lab.known_hosts, "--lang", "en"]
         given += ["--inventory", self.lab.dir / "guest-inventory.yaml", "--inventory", self.folder / "overlay.yaml"]
-        # An emulated machine answers its last question after more than the half minute a look has by default.
         # A look takes an emulated machine half a minute, and several where other work shares this machine's processors.
         slow = ["EMRCTL_LOOK_DEADLINE_SECONDS=240", "EMRCTL_ROUND_DEADLINE_SECONDS=500"]
         command = ["env", f"EMRCTL_HOME={self.home}", *slow, sys.executable, "-m", "controlplane", *given, *argv]

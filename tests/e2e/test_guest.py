@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from tests.e2e.guest_hospital import CRITERION, STRICT, Storage
+from tests.e2e.guest_hospital import CRITERION, STRICT, Storage, fresh_guest
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -61,13 +61,10 @@ RULES
 @pytest.fixture(scope="module")
 def storage(lab, tmp_path_factory):
     """A hospital whose one server is the guest, in a guest that was just started."""
-    lab.run_lab("vm", "down", check=True)
-    made = lab.run_lab("vm", "up", timeout=600)
-    assert made.returncode == 0, made.stderr
-    place = Storage(lab, tmp_path_factory.mktemp("guest"))
-    place.emrctl("init")
-    yield place
-    lab.run_lab("vm", "down", check=True)
+    with fresh_guest(lab):
+        place = Storage(lab, tmp_path_factory.mktemp("guest"))
+        place.emrctl("init")
+        yield place
 
 
 def test_a_pulled_disk_lets_the_criterion_fall_with_its_reason_and_a_new_one_lets_it_rise(storage):

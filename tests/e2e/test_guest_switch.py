@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from tests.e2e.guest_hospital import Storage
+from tests.e2e.guest_hospital import Storage, fresh_guest
 
 # Ansible in an emulated guest takes minutes: too long for the tier of every test run.
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(1800)]
@@ -45,21 +45,18 @@ _INTENDED = {
 @pytest.fixture(scope="module")
 def switch(lab, tmp_path_factory):
     """The guest as a switch of the hospital, with a bridge whose ports are not as they should be."""
-    lab.run_lab("vm", "down", check=True)
-    made = lab.run_lab("vm", "up", timeout=600)
-    assert made.returncode == 0, made.stderr
-    place = Storage(lab, tmp_path_factory.mktemp("switch"))
-    values = {"emr_kind": "switch", "emr_switch": {"system": "linux_bridge", "bridge": "br7"}, "emr_ports": _PORTS}
-    # An emulated machine takes its time to let anybody in, and the guard must not take that for a lost way back.
-    values |= {"network_guard_reconnect_seconds": 120, "network_guard_rollback_seconds": 300}
-    groups = {"network_devices": {"hosts": {"nas-02": {}}}}
-    overlay = {"all": {"hosts": {"nas-02": values}, "children": groups}}
-    (place.folder / "overlay.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
-    place.emrctl("init")
-    place.people()
-    place.guest(_BRIDGE + _WRONG)
-    yield place
-    lab.run_lab("vm", "down", check=True)
+    with fresh_guest(lab):
+        place = Storage(lab, tmp_path_factory.mktemp("switch"))
+        values = {"emr_kind": "switch", "emr_switch": {"system": "linux_bridge", "bridge": "br7"}, "emr_ports": _PORTS}
+        # An emulated machine takes its time to let anybody in, and the guard must not take that for a lost way back.
+        values |= {"network_guard_reconnect_seconds": 120, "network_guard_rollback_seconds": 300}
+        groups = {"network_devices": {"hosts": {"nas-02": {}}}}
+        overlay = {"all": {"hosts": {"nas-02": values}, "children": groups}}
+        (place.folder / "overlay.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
+        place.emrctl("init")
+        place.people()
+        place.guest(_BRIDGE + _WRONG)
+        yield place
 
 
 def carried(switch):

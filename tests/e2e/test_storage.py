@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.e2e.guest_hospital import CRITERION, MAIL_PORT, PORT, STRICT, Storage
+from tests.e2e.guest_hospital import CRITERION, MAIL_PORT, PORT, STRICT, Storage, fresh_guest
 from tests.integration.conftest import LAB
 
 # Ansible in an emulated guest takes minutes: too long for the tier of every test run.
@@ -42,14 +42,11 @@ sys.stdin.read()
 
 @pytest.fixture(scope="module")
 def storage(lab, tmp_path_factory):
-    lab.run_lab("vm", "down", check=True)
-    made = lab.run_lab("vm", "up", timeout=500)
-    assert made.returncode == 0, made.stderr
-    place = Storage(lab, tmp_path_factory.mktemp("storage"))
-    place.emrctl("init")
-    place.people()
-    yield place
-    lab.run_lab("vm", "down", check=True)
+    with fresh_guest(lab):
+        place = Storage(lab, tmp_path_factory.mktemp("storage"))
+        place.emrctl("init")
+        place.people()
+        yield place
 
 
 @pytest.fixture(scope="module")
