@@ -49,7 +49,7 @@ def switch(lab, tmp_path_factory):
         place = Storage(lab, tmp_path_factory.mktemp("switch"))
         values = {"emr_kind": "switch", "emr_switch": {"system": "linux_bridge", "bridge": "br7"}, "emr_ports": _PORTS}
         # An emulated machine takes its time to let anybody in, and the guard must not take that for a lost way back.
-        values |= {"network_guard_reconnect_seconds": 120, "network_guard_rollback_seconds": 300}
+        values |= {"timed_rollback_reconnect_seconds": 120, "timed_rollback_seconds": 300}
         groups = {"network_devices": {"hosts": {"nas-02": {}}}}
         overlay = {"all": {"hosts": {"nas-02": values}, "children": groups}}
         (place.folder / "overlay.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")

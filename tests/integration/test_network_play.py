@@ -116,7 +116,7 @@ def test_what_was_opened_by_hand_is_closed_and_a_second_apply_has_no_work(networ
 
 def test_a_device_that_lost_sight_of_the_control_plane_comes_back_by_itself(network: Network) -> None:
     before = network.state()
-    short = {"network_guard_reconnect_seconds": 6, "network_guard_rollback_seconds": 12}
+    short = {"timed_rollback_reconnect_seconds": 6, "timed_rollback_seconds": 12}
     wrong = {"vlan_router_control_plane": {"address": "10.77.0.99", "interface": "eth0"}}
     run = network.play(**short, **wrong)
     assert run["state"] == "failed"

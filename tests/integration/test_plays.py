@@ -317,8 +317,8 @@ class Plays:
         self.folder = folder
         self.overlay: dict[str, Any] = {
             "time_sync_servers": ["10.77.0.2"],
-            "ssh_hardening_reconnect_seconds": 6,
-            "ssh_hardening_rollback_seconds": 10,
+            "timed_rollback_reconnect_seconds": 6,
+            "timed_rollback_seconds": 10,
         }
         self.known_hosts = lab.known_hosts
 
@@ -404,7 +404,7 @@ def test_a_play_that_comes_back_later_than_the_hosts_own_guard_is_no_success(pla
     finally:
         plays.lab.inside("pc-03", ["rm", "/usr/local/bin/sleep"], check=True)
     assert run["state"] == "failed"
-    assert "the host has put the old settings back already" in run["detail"]
+    assert "the host has undone the change already" in run["detail"]
     assert plays.settings("pc-03") == before
     assert plays.lab.inside("pc-03", ["ls", "/run/emrctl"]).stdout == "", "nothing of the guard is left"
 

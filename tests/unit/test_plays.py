@@ -154,7 +154,7 @@ def tasks_of(node: Any) -> list[dict[str, Any]]:
 
 
 # These are only imported by other roles, and their tasks take over the tags of the task that imports them.
-HELPERS = ("apt_packages", "network_guard")
+HELPERS = ("apt_packages", "timed_rollback")
 TASK_FILES = [p for p in sorted((PLAYBOOKS / "roles").glob("*/tasks/main.yml")) if p.parts[-3] not in HELPERS]
 
 
