@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,7 +86,7 @@ class Screen:
 
     def level(self, levels: tuple[str, ...], level: str | None) -> str:
         """A level in words."""
-        return level_words(self.say, levels, level)
+        return texts.level(self.say, level, levels)
 
     def vnd(self, amount: int) -> str:
         """An amount of money with its thousands set apart, as the tongue does it."""
@@ -323,8 +322,7 @@ class Screen:
         tree.add(escape(texts.reason(self.say, e.score.reason.code, e.score.reason.figures)))
         if e.stake is not None:
             group = next(g for g in e.framework.groups if g.id == c.group)
-            level = functools.partial(self.level, group.levels)
-            tree.add(escape(texts.stake(self.say, e.stake, level, determinable=group.list_complete)))
+            tree.add(escape(texts.stake(self.say, e.stake, group.levels, determinable=group.list_complete)))
         for proof in e.checks:
             branch = tree.add(f"[bold]{escape(proof.check.id)}[/] {escape(proof.check.title.in_(self.lang))}")
             branch.add(escape(rule_words(proof.check)))
@@ -413,14 +411,6 @@ class Screen:
 def printable(line: str) -> str:
     """A line of foreign bytes without what would steer a terminal."""
     return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
-
-
-def level_words(say: Say, levels: tuple[str, ...], level: str | None) -> str:
-    """A level in words: "Mức 4", "Mức nâng cao", "Dưới mức 1"."""
-    if level is None:
-        lowest = level_words(say, levels, levels[0])
-        return say("level.below", lowest=lowest[:1].lower() + lowest[1:])
-    return say("level.number", level=level) if level.isdigit() else say(f"level.{level}")
 
 
 def rule_words(check: Check) -> str:

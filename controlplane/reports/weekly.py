@@ -344,7 +344,7 @@ def _level(story: _Story, view: GroupView, level: str | None) -> str:
     if level is None:
         lowest = view.levels[0]
         return story.note("below_number" if lowest.isdigit() else "below_word", level=_level(story, view, lowest))
-    text = story.say("level.number", level=level) if level.isdigit() else story.say(f"level.{level}")
+    text = texts.level(story.say, level, view.levels)
     return text[:1].lower() + text[1:]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import string
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +63,33 @@ def reason(say_: Say, code: str, figures: Mapping[str, Any]) -> str:
     return say_("reason.of_row", row=figures["row"], text=text) if "row" in figures else text
 
 
-def stake(say_: Say, worth: Any, level: Callable[[str | None], str], *, determinable: bool) -> str:
-    """What a criterion costs or carries in level, in a sentence; ``level`` names a level of its group's ladder.
+def level(say_: Say, found: str | None, ladder: Sequence[str]) -> str:
+    """A level in words: "Mức 4", "Mức nâng cao"; None is below the lowest of the ladder: "Dưới mức 1"."""
+    if found is None:
+        lowest = level(say_, ladder[0], ladder) if ladder else ""
+        return say_("level.below", lowest=lowest[:1].lower() + lowest[1:])
+    return say_(f"level.{found}") if has(f"level.{found}") else say_("level.number", level=found)
+
+
+def stake(say_: Say, worth: Any, ladder: Sequence[str], *, determinable: bool) -> str:
+    """What a criterion costs or carries in level, in a sentence; ``ladder`` is that of its group.
 
     Where the group's official list is not complete no level is proven, and only the possible one is told.
     """
 
+    def named(found: str | None) -> str:
+        return level(say_, found, ladder)
+
     def pair(at: Any) -> str:
         if not determinable:
-            return say_("stake.possible", possible=level(at.possible))
-        return say_("level.pair", proven=level(at.proven), possible=level(at.possible))
+            return say_("stake.possible", possible=named(at.possible))
+        return say_("level.pair", proven=named(at.proven), possible=named(at.possible))
 
     figures = {}
     if worth.levels is not None:
         today, met, lost = map(pair, worth.levels)
         then = met if worth.reason.code.startswith("costs") else lost
-        asked = say_("stake.asked", level=level(worth.level), missed=worth.missed)
+        asked = say_("stake.asked", level=named(worth.level), missed=worth.missed)
         figures = {"now": today, "then": then, "asked": asked}
     return say_(f"stake.{worth.reason.code}", **figures)
 

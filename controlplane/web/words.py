@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Mapping
@@ -223,16 +222,11 @@ class Tongue:
 
     def level(self, level: str | None, levels: tuple[str, ...]) -> str:
         """Mức 2, Mức nâng cao, or below the lowest of the ladder."""
-        if level is None:
-            lowest = self.level(levels[0], levels) if levels else ""
-            return self.say("level.below", lowest=lowest[:1].lower() + lowest[1:])
-        key = f"level.{level}"
-        return self.say(key) if texts.has(key) else self.say("level.number", level=level)
+        return texts.level(self.say, level, levels)
 
     def stake(self, worth: Stake, group: Group) -> str:
         """What a criterion costs or carries in level today, in a sentence."""
-        named = functools.partial(self.level, levels=group.levels)
-        return texts.stake(self.say, worth, named, determinable=group.list_complete)
+        return texts.stake(self.say, worth, group.levels, determinable=group.list_complete)
 
     def clause(self, clause: str) -> str:
         """A clause of the law; the data's ``l2 4.5.1`` (in the set of level 2) is said in words."""
