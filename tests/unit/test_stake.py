@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -95,7 +96,7 @@ def test_what_is_lost_or_won_is_told_by_the_names_of_the_levels(used, levels, co
     stake = stake_of(catalog, card, catalog.criteria["law.a.0"])
     assert stake.reason.code == code
     assert en in texts.stake(texts.speaker("en"), stake, "123", determinable=True)
-    assert "Dưới" in texts.stake(texts.speaker("vi"), stake, "123", determinable=True) or stake.missed
+    assert re.search("Mức [12]", texts.stake(texts.speaker("vi"), stake, "123", determinable=True))
 
 
 def test_drafts_decide_no_level():
