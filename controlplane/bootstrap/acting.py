@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controlplane.bootstrap.approving import Approving
 from controlplane.bootstrap.following import NOBODY
+from controlplane.bootstrap.measuring import DONE, Measuring
 from controlplane.bootstrap.rules import public
-from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.chain import Link, canonical, plain, stamp
-from controlplane.domain.compare import Run
-from controlplane.domain.model import SITE, Asset, Look, Words
-from controlplane.domain.overview import RoundView
+from controlplane.domain.model import Asset, Look, Words
 from controlplane.plays import (
     LOOK,
     STEP,
@@ -33,13 +28,10 @@ from controlplane.plays import (
     preview,
 )
 from controlplane.rounds import new_id
-from controlplane.store.archive import BusyError
 from controlplane.store.bundle import SigningKey, signs
 
-log = logging.getLogger(__name__)
-
 DOSSIER_TYPE = "urn:emrctl:change-dossier:v1"
-DONE = ("ok", "changed")
+MEASURED = ("successful", "unreachable")  # a failed one leaves the score as it was
 UNFINISHED = ("failed", "unreachable", "cancelled", "timeout", "interrupted")
 
 
@@ -97,7 +89,7 @@ class ClinicHoursError(PlayError):
     """A disruptive play, in clinic hours, without a reason why it cannot wait."""
 
 
-class Acting(Approving):
+class Acting(Measuring):
     """Plays on the hospital's hosts."""
 
     def run_play(
@@ -116,8 +108,9 @@ class Acting(Approving):
         """Preview or apply a play and keep it; return the dossier.
 
         An apply is a change dossier: narrow round, preview, apply, narrow round, and what moved between the two.
-        An apply that failed is followed by no round: the score stays as it was, and the dossier says so. With
-        ``preview_id`` it carries out exactly that preview, on its hosts. ``break_glass`` is the reason for a disruptive
+        Hosts that could not be reached are left out of the second round. An apply that failed is followed by no round:
+        the score stays as it was, and the dossier says so; what it did is measured by the resume that completes it.
+        With ``preview_id`` it carries out exactly that preview, on its hosts. ``break_glass`` is the reason for a disruptive
         play in clinic hours. Raises ``PlayError``, ``InventoryError``, ``BusyError``, ``SigningKeyError``.
         """
         order = self.order(play_id, mode, limit, by=by, preview_id=preview_id, break_glass=break_glass)
@@ -283,10 +276,11 @@ class Acting(Approving):
 
     def _apply(self, id_: str, order: Order, pin: Pin, approved: str, watch: Watch) -> dict[str, Any]:
         """Look, preview, apply, look again; what was not come to stays empty."""
-        found: dict[str, Any] = {"run": {}, "difference": None, "rounds": [], "findings": {}, "after_error": None}
-        looked_at = self._measured_on(order, pin)
+        found: dict[str, Any] = {"run": {}, "difference": None, "findings": {}, "after_error": None}
+        looked_at = self._measured_on(order.play, pin.hosts)
         watch.step("round_before")
-        before = self._look_at(looked_at, watch)
+        before = self._look_at(looked_at, watch.look)
+        found["rounds"] = [before.id]
         found["findings"] = {"before": self.archive.sealed_names(before.id)["findings"]}
         watch.step("preview")
         rehearsal = self._play("preview", id_, order, pin, watch)
@@ -298,41 +292,11 @@ class Acting(Approving):
         watch.step("apply")
         run = self._play("apply", id_, order, pin, watch)
         found |= {"run": self._kept_run(run), "state": run.state, "applied_at": stamp(run.ended_at)}
-        if run.state == "successful":
+        if run.state in MEASURED and any(outcome in DONE for outcome in run.outcomes.values()):
             watch.step("round_after")
-            found |= self._measured(id_, looked_at, before, run, watch)
+            yet = self._earlier_runs(order.resumes)
+            found |= self._measured(id_, looked_at, before, run, yet, watch.look)
         return found
-
-    def _measured_on(self, order: Order, pin: Pin) -> list[str]:
-        """The hosts of the run, and those that show what it did elsewhere."""
-        inventory, _ = self.inventory()
-        return sorted({*pin.hosts, *inventory.groups.get(order.play.witnesses, ())})
-
-    def _measured(
-        self, id_: str, looked_at: Sequence[str], before: RoundView, run: PlayRun, watch: Watch
-    ) -> dict[str, Any]:
-        """The round after an apply and what moved; the change stands even when nobody could look."""
-        try:
-            after = self._look_at(looked_at, watch)
-        except (BusyError, InventoryError, OSError) as error:
-            log.warning("no round after the apply of run %s: %s", id_, error)
-            return {"after_error": plain(getattr(error, "words", None) or Words(str(error), str(error)))}
-        shown = {SITE} if set(looked_at) - set(run.outcomes) else set()  # what follows from the witnesses' answers
-        mine = Run(id_, frozenset({*looked_at, *shown}), run.started_at, run.ended_at)
-        digests = {k: self.archive.sealed_names(r.id)["findings"] for k, r in (("before", before), ("after", after))}
-        difference = plain(self.difference(before.id, after.id, [mine]))
-        return {"difference": difference, "rounds": [before.id, after.id], "findings": digests}
-
-    def _look_at(self, hosts: Sequence[str], watch: Watch) -> RoundView:
-        """A narrow round; one that is under way is waited for as long as a round may take."""
-        until = time.monotonic() + self.settings.round_deadline_seconds
-        while True:
-            try:
-                return self.make_round(hosts, watch.look)
-            except BusyError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.5)
 
     def _play(self, mode: str, id_: str, order: Order, pin: Pin, watch: Watch) -> PlayRun:
         carry = preview if mode == "preview" else apply

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from controlplane.bootstrap.acting import DONE, Acting, Order, Watch
+from controlplane.bootstrap.acting import Acting, Order, Watch
 from controlplane.bootstrap.following import NOBODY
 from controlplane.bootstrap.judgements import MOST_RUNS
+from controlplane.bootstrap.measuring import DONE
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.chain import plain, stamp
 from controlplane.domain.model import Words

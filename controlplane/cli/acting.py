@@ -286,7 +286,9 @@ def show_dossier(p: Plane, dossier: dict[str, Any]) -> None:
     )
     if run["detail"]:
         s.line(run["detail"], "yellow")
-    if dossier.get("rounds"):
+    if len(dossier.get("rounds") or ()) == 2:
         s.difference(p.difference(*dossier["rounds"]))
+        if state != "successful":
+            s.tell("cli.run_rest", run=dossier["id"])
     elif dossier["mode"] == "apply":
         s.tell("cli.run_unmeasured" if state == "successful" else "cli.run_untouched", run=dossier["id"])

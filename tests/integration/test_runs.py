@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ BOOK = """---
   hosts: here
   gather_facts: false
   tasks:
+    - name: Reach a host that is off where nobody listens
+      ansible.builtin.ping:
+      vars: {ansible_connection: ssh, ansible_port: 1}
+      when: (place ~ '/' ~ inventory_hostname ~ '.off') is exists
     - name: Wait
       ansible.builtin.command: sleep 41
       check_mode: false
@@ -125,6 +130,13 @@ class Hospital:
 
     def unmark(self, host: str, word: str) -> None:
         (self.place / f"{host}.{word}").unlink()
+
+    @contextmanager
+    def off(self, host: str) -> Iterator[None]:
+        """The host does not answer while this lasts."""
+        self.mark(host, "off")
+        yield
+        self.unmark(host, "off")
 
     def written(self) -> list[str]:
         return sorted(path.stem for path in self.place.glob("*.conf"))
@@ -224,7 +236,8 @@ def test_one_host_that_fails_is_kept_apart_the_score_is_untouched_and_only_it_is
     dossier = plane.run_play("write", "apply")
     assert dossier["state"] == "failed"
     assert dossier["run"]["outcomes"] == {"here-1": "changed", "here-2": "failed"}
-    assert (dossier["difference"], dossier["rounds"]) == (None, [])
+    assert dossier["difference"] is None
+    assert len(dossier["rounds"]) == 1, "nobody looked after it"
     assert hospital.written() == ["here-1"]
     hospital.unmark("here-2", "fail")
     (hospital.place / "here-1.conf").unlink()
@@ -233,10 +246,35 @@ def test_one_host_that_fails_is_kept_apart_the_score_is_untouched_and_only_it_is
     assert resumed["resumes"] == dossier["id"]
     assert resumed["run"]["outcomes"] == {"here-2": "changed"}
     assert hospital.written() == ["here-2"], "a host that was through is not touched again"
+    first, after = resumed["rounds"]
+    assert first == dossier["rounds"][0], "what the first run did is measured now, from where it began"
+    assert set(plane.archive.round(after).only) == set(HERE)
+    assert [run.id for run in plane._earlier_runs(dossier["id"]).runs] == [dossier["id"]]
+    assert plane._earlier_runs(dossier["id"]).hosts == {"here-1"}
+    assert plane._earlier_runs(resumed["id"]).runs == (), "measured already"
     with refused("was gone on with by"):
         plane.resume_run(dossier["id"])
     with refused("nothing to go on with"):
         plane.resume_run(resumed["id"])
+
+
+def test_with_a_host_that_is_off_the_others_are_measured_and_it_is_when_it_is_resumed(hospital):
+    plane = hospital.plane
+    with hospital.off("here-2"):
+        dossier = plane.run_play("write", "apply")
+    assert dossier["state"] == "unreachable"
+    assert dossier["run"]["outcomes"] == {"here-1": "changed", "here-2": "unreachable"}
+    before, after = dossier["rounds"]
+    assert dossier["difference"] is not None
+    assert set(plane.archive.round(before).only) == set(HERE)
+    assert set(plane.archive.round(after).only) == {"here-1"}
+    with hospital.off("here-2"):
+        again = plane.resume_run(dossier["id"])
+    assert (again["state"], again["difference"]) == ("unreachable", None)
+    assert len(again["rounds"]) == 1, "no host was reached, so there is nothing to measure"
+    resumed = plane.resume_run(again["id"])
+    assert resumed["state"] == "successful"
+    assert set(plane.archive.round(resumed["rounds"][1]).only) == {"here-2"}
 
 
 def test_a_resume_after_the_playbook_changed_is_refused(hospital):
