@@ -110,8 +110,8 @@ class Acting(Measuring):
         An apply is a change dossier: narrow round, preview, apply, narrow round, and what moved between the two.
         Hosts that could not be reached are left out of the second round. An apply that failed is followed by no round:
         the score stays as it was, and the dossier says so; what it did is measured by the resume that completes it.
-        With ``preview_id`` it carries out exactly that preview, on its hosts. ``break_glass`` is the reason for a disruptive
-        play in clinic hours. Raises ``PlayError``, ``InventoryError``, ``BusyError``, ``SigningKeyError``.
+        With ``preview_id`` it carries out exactly that preview, on its hosts. ``break_glass`` is the reason for a
+        disruptive play in clinic hours. Raises ``PlayError``, ``InventoryError``, ``BusyError``, ``SigningKeyError``.
         """
         order = self.order(play_id, mode, limit, by=by, preview_id=preview_id, break_glass=break_glass)
         return self.carry_out(order, Watch(on_event, cancelled, progress))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controlplane.bootstrap.following import Following
@@ -53,20 +53,33 @@ class Approving(Following):
 
         Raises ``PlayError`` when it needs one and none stands for exactly this change.
         """
-        if not preview_id and play.approval != SECOND_ROLE:
+        needed = self.needs_second_role(play, pin.hosts)
+        if not preview_id and not needed:
             return "", []
         found = self._previewed(preview_id) if preview_id else self._newest_approved(play)
-        self._refuse_unanswered(play, found)
+        self._refuse_unanswered(play, found, needed=needed)
         if other := pin_from(found["opened"]["pin"]).difference(pin):
             raise _changed(found["id"], other)
         return found["id"], self.archive.decisions(found["id"])
 
-    def _refuse_unanswered(self, play: Play, found: Mapping[str, Any]) -> None:
-        if play.approval == SECOND_ROLE and found["approval"] != "approved":
+    def needs_second_role(self, play: Play, hosts: Iterable[str]) -> bool:
+        """Whether somebody with another role has to say yes: for the play itself, or for one of these hosts."""
+        return play.approval == SECOND_ROLE or bool(self.strict_hosts(hosts))
+
+    def strict_hosts(self, hosts: Iterable[str]) -> tuple[str, ...]:
+        """Those on which every play needs a second role: ``emr_approval: second_role`` in the inventory."""
+        inventory, _ = self.inventory()
+        assets = (inventory.assets.get(host) for host in sorted(hosts))
+        return tuple(a.name for a in assets if a is not None and a.access.get("emr_approval") == SECOND_ROLE)
+
+    def _refuse_unanswered(self, play: Play, found: Mapping[str, Any], *, needed: bool) -> None:
+        if needed and found["approval"] != "approved":
             word = found["approval"] or "-"
             raise PlayError(
-                f"Kịch bản {play.id} cần người có vai trò khác phê duyệt; bản xem trước {found['id']}: {word}.",
-                f"The play {play.id} needs the approval of a second role; the preview {found['id']}: {word}.",
+                f"Kịch bản {play.id} trên các máy này cần người có vai trò khác phê duyệt; bản xem trước"
+                f" {found['id']}: {word}.",
+                f"The play {play.id} on these hosts needs the approval of a second role; the preview"
+                f" {found['id']}: {word}.",
             )
         if used := next((run["id"] for run in self.archive.runs(MOST_RUNS) if run["preview"] == found["id"]), ""):
             raise PlayError(
@@ -82,10 +95,10 @@ class Approving(Following):
             if run["play"] == play.id and run["approval"] == "approved" and run["id"] not in used:
                 return self._previewed(run["id"])
         raise PlayError(
-            f"Kịch bản {play.id} cần người có vai trò khác phê duyệt trước khi áp dụng: xem trước (preview),"
-            " đề nghị phê duyệt (request), rồi người kia phê duyệt (approve).",
-            f"The play {play.id} needs the approval of a second role before it is applied: preview it,"
-            " request the approval, and the other one approves.",
+            f"Kịch bản {play.id} trên các máy này cần người có vai trò khác phê duyệt trước khi áp dụng: xem"
+            " trước (preview), đề nghị phê duyệt (request), rồi người kia phê duyệt (approve).",
+            f"The play {play.id} on these hosts needs the approval of a second role before it is applied: preview"
+            " it, request the approval, and the other one approves.",
         )
 
     def _previewed(self, run_id: str) -> dict[str, Any]:

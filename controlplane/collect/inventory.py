@@ -559,6 +559,11 @@ def _vet_flag(value: Value) -> Words | None:
     return None if isinstance(value, bool) else Words("phải là true hoặc false.", "must be true or false.")
 
 
+def _vet_approval(value: Value) -> Words | None:
+    """Every play on such a host needs the yes of a second role; a play that needs it anyway is not made laxer."""
+    return None if value == "second_role" else Words("chỉ nhận second_role.", "may only be second_role.")
+
+
 def _vet_ip(value: Value) -> Words | None:
     try:
         return None if isinstance(value, str) and ipaddress.ip_address(value) else Words(*_IP)
@@ -597,6 +602,7 @@ _VETS: dict[str, _Vet] = {
     "emr_switch": vet_switch,
     "emr_ports": vet_ports,
     "emr_legs": vet_legs,
+    "emr_approval": _vet_approval,
     "emr_known_hosts": _vet_text,
     "emr_play_user": _vet_text,
     "emr_play_key_file": _vet_text,

@@ -52,6 +52,7 @@ class PlayRow:
     members: tuple[str, ...]  # hosts of that group
     disruptive: bool
     approval: str
+    strict_hosts: tuple[str, ...]  # on these the inventory asks for a second role, whatever the play
     waits_for_the_evening: bool
     checks: tuple[str, ...]  # those that name it as their remedy
     measured: int  # of these, how many say met or not met of something today
@@ -103,6 +104,7 @@ def _row(
         tuple(sorted(groups.get(play.hosts, ()))),
         play.disruptive,
         play.approval,
+        plane.strict_hosts(groups.get(play.hosts, ())),
         plane.waits_for_the_evening(play),
         tuple(c.id for c in checks),
         sum(1 for c in checks if c.id in measured),
@@ -253,6 +255,7 @@ class Standing:
     resumable: bool
     may_be_applied: bool
     waits_for_the_evening: bool
+    needs_second: bool  # somebody with another role has to say yes, by the play or by one of its hosts
 
 
 def standing_of(plane: Plane, run: Mapping[str, Any]) -> Standing:
@@ -267,7 +270,8 @@ def standing_of(plane: Plane, run: Mapping[str, Any]) -> Standing:
     resumed = plane.archive.resumed_by(run["id"])
     play, pinned = plane.plays.get(run["play"]), "pin" in (run.get("opened") or {})
     previewed = run["mode"] == "preview" and run["state"] in ("successful", "unreachable") and pinned
-    allowed = play is not None and (play.approval == "none" or run["approval"] == "approved")
+    needs_second = play is not None and plane.needs_second_role(play, run["hosts"])
+    allowed = play is not None and (not needs_second or run["approval"] == "approved")
     return Standing(
         signature["holds"],
         signature["key"],
@@ -277,4 +281,5 @@ def standing_of(plane: Plane, run: Mapping[str, Any]) -> Standing:
         run["mode"] == "apply" and run["state"] in UNFINISHED and pinned and resumed is None and play is not None,
         previewed and allowed and used is None,
         play is not None and plane.waits_for_the_evening(play),
+        needs_second,
     )

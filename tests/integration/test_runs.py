@@ -302,7 +302,7 @@ def test_a_play_with_witnesses_is_measured_on_them_too_and_changes_its_own_hosts
 def test_a_careful_play_needs_two_people_with_two_roles_and_the_approval_is_good_for_one_apply(hospital):
     plane = hospital.plane
     hospital.people()
-    with refused("needs the approval of a second role"):
+    with refused("on these hosts needs the approval of a second role"):
         plane.run_play("careful", "apply")
     asked = plane.run_play("careful", "preview", by="an")["id"]
     with refused("the preview .*: -"):
@@ -326,7 +326,7 @@ def test_a_careful_play_needs_two_people_with_two_roles_and_the_approval_is_good
     assert {d["pin"]["playbook_digest"] for d in dossier["approval"]} == {dossier["run"]["playbook_digest"]}
     with refused("was carried out by the run"):
         plane.run_play("careful", "apply", preview_id=asked)
-    with refused("needs the approval of a second role"):
+    with refused("on these hosts needs the approval of a second role"):
         plane.run_play("careful", "apply")
 
 
@@ -413,6 +413,28 @@ def test_an_approved_apply_that_broke_off_is_resumed_and_only_where_it_had_begun
     resumed = plane.resume_run(plane.archive.runs()[0]["id"])
     assert (resumed["state"], resumed["carries_out"]) == ("successful", asked)
     assert hospital.written() == ["here-1", "here-2"]
+
+
+def test_a_host_of_which_the_inventory_asks_it_needs_the_second_role_for_every_play(hospital):
+    plane = hospital.plane
+    hospital.people()
+    (hospital.home / "inventory" / "host_vars").mkdir(exist_ok=True)
+    (hospital.home / "inventory" / "host_vars" / "here-2.yaml").write_text("emr_approval: second_role\n")
+    assert plane.strict_hosts(HERE) == ("here-2",)
+    assert plane.run_play("write", "apply", ["here-1"])["state"] == "successful"
+    for hosts in (["here-2"], list(HERE)):
+        with refused("write on these hosts needs the approval of a second role"):
+            plane.run_play("write", "apply", hosts)
+    asked = plane.run_play("write", "preview", ["here-2"])["id"]
+    with refused("on these hosts needs the approval of a second role"):
+        plane.run_play("write", "apply", preview_id=asked)
+    plane.request_approval(asked, "an")
+    with refused("somebody else with another role"):
+        plane.approve_run(asked, "binh")
+    plane.approve_run(asked, "chi")
+    dossier = plane.run_play("write", "apply", preview_id=asked)
+    assert (dossier["state"], dossier["carries_out"]) == ("successful", asked)
+    assert hospital.written() == list(HERE)
 
 
 # ----------------------------------------------------------------------------------------------- clinic hours

@@ -146,7 +146,9 @@ def test_two_people_carry_a_play_through_and_its_events_are_dropped_and_taken_up
     heard = an.listen(asked)
     assert heard[-1] == (0, {"run": asked, "state": "successful"})
     assert hospital.written() == []
-    assert "needs the approval of a second role" in an.refused("/plays/careful/apply", 409, "refused", preview_id=asked)
+    assert "on these hosts needs the approval of a second role" in an.refused(
+        "/plays/careful/apply", 409, "refused", preview_id=asked
+    )
     assert an.post(f"/runs/{asked}/request", note="tối nay").status_code == 201
     assert "somebody else" in an.refused(f"/runs/{asked}/approve", 409, "refused")
     chi.refused(f"/runs/{asked}/request", 403, "forbidden")
