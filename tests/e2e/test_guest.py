@@ -84,6 +84,8 @@ def test_a_pulled_disk_lets_the_criterion_fall_with_its_reason_and_a_new_one_let
     said = storage.emrctl("explain", CRITERION)
     assert "/proc/mdstat" in said
     assert "[2/1]" in said, "down to the bytes that the kernel told"
+    assert "A draft: it decides no level." in said, "what it costs in level"
+    assert storage.json("explain", STRICT)["stake"]["reason"]["code"].startswith("costs"), "the one that is no draft"
     lost = {move["criterion"]: move["after"] for move in storage.json("diff", met, storage.rounds()[0])["criteria"]}
     assert lost[CRITERION] == "not_met"
 
