@@ -27,6 +27,7 @@ from controlplane.domain.judge import Trial
 from controlplane.domain.model import DECLARED, Asset, Catalog, Check, GroupScore, Observation, Reason, Scorecard
 from controlplane.domain.overview import GroupView, Overview
 from controlplane.domain.whatif import WhatIf, label
+from controlplane.plays import Play
 from controlplane.sheets.form import Preview
 from controlplane.texts import Say
 
@@ -182,6 +183,16 @@ class Screen:
                 escape(asset.address or self.say("outcome.no_address")),
                 ", ".join(asset.transports),
             )
+        return table
+
+    def plays(self, plays: Iterable[Play]) -> Table:
+        """Every play: what it does, where, and what has to be thought of before."""
+        table = self._table(*(f"cli.column.{key}" for key in ("play", "does", "hosts", "heed")))
+        for play in plays:
+            heed = [self.say("web.plays.disruptive")] if play.disruptive else []
+            heed += [self.say("web.plays.second_role")] if play.approval != "none" else []
+            words = (play.id, play.title.in_(self.lang), play.hosts, "; ".join(heed))
+            table.add_row(*map(escape, words))
         return table
 
     def checks(self, catalog: Catalog) -> Table:

@@ -23,6 +23,7 @@ from controlplane.cli.base import (
     leave,
     plane,
     progress_bar,
+    rules,
     screen,
     tasks_bar,
 )
@@ -133,12 +134,25 @@ def cancel_run(run: str, by: By = None, password_file: PasswordFile = None, json
         screen().tell("cli.cancel_asked", run=run)
 
 
+@app.command("plays")
+def list_plays(json: Json = False) -> None:
+    """The plays there are: what each does, for which hosts, whether it interrupts work and who has to say yes."""
+    with rules() as r:
+        plays = list(r.plays.values())
+    if json:
+        screen().json([{**vars(play), "playbook": play.playbook.name} for play in plays])
+    else:
+        screen().out.print(screen().plays(plays))
+
+
 @app.command("runs")
 def list_runs(json: Json = False) -> None:
     """Every preview, apply and check of drift, the newest first."""
     runs = plane().archive.runs(1000)
     if json:
         screen().json(runs)
+    elif not runs:
+        screen().tell("cli.no_runs")
     for run in () if json else runs:
         words = [run["id"], run["play"], f"{screen().say('web.mode.' + run['mode'])}", said_state(run["state"])]
         if run["approval"]:

@@ -45,6 +45,8 @@ def data(tmp_path_factory):
         ["score"],
         ["checks"],
         ["explain", "tcvn14423.log.ntp"],
+        ["plays"],
+        ["runs"],
         ["chain"],
         ["reindex"],
         ["accounts", "list"],
@@ -324,7 +326,13 @@ def test_what_rests_on_the_rules_alone_needs_no_store_and_leaves_none_behind(tmp
     }
     assert counts == {name: row["criteria"] for name, row in rows.items()}
     book = tmp_path / "tt54.xlsx"
-    for argv in (["checks"], ["level"], ["incident", "2026-11-26T14:30"], ["catalog", "export", "tt54", "--out", book]):
+    for argv in (
+        ["checks"],
+        ["plays"],
+        ["level"],
+        ["incident", "2026-11-26T14:30"],
+        ["catalog", "export", "tt54", "--out", book],
+    ):
         assert emrctl(nowhere, *argv).returncode == 0, argv
     assert (emrctl(nowhere, "score").returncode, nowhere.exists()) == (1, False)
 

@@ -155,10 +155,15 @@ def tasks_of(node: Any) -> list[dict[str, Any]]:
 
 # These are only imported by other roles, and their tasks take over the tags of the task that imports them.
 HELPERS = ("apt_packages", "timed_rollback")
-TASK_FILES = [p for p in sorted((PLAYBOOKS / "roles").glob("*/tasks/main.yml")) if p.parts[-3] not in HELPERS]
+TASK_FILES = [
+    path
+    for kind in ("tasks", "handlers")
+    for path in sorted((PLAYBOOKS / "roles").glob(f"*/{kind}/main.yml"))
+    if path.parts[-3] not in HELPERS
+]
 
 
-@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: path.parts[-3])
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: "-".join(path.parts[-3:-1]))
 def test_every_task_is_tagged_with_criteria_that_exist(path: Path) -> None:
     known = {
         row["id"]
