@@ -69,6 +69,7 @@ class Hospital:
             "backup_datasets": [records | {"rpo_minutes": 60}],
             "backup_repositories": [copy | {"offsite": False, "offline": False, "same_host": False}],
             "backup_restic_source": restic_program(),
+            "log_store_enabled": True,
             "prometheus_interval_seconds": 2,
         }
         storage = {"backup_repository_address": STORAGE, "backup_repository_accounts": [f"sv-01:{hashed}"]}
@@ -144,6 +145,7 @@ class Hospital:
         assert inside("nas-01", ["systemctl", "is-active", "emr-repository"]).stdout.strip() == "active"
         assert inside("nas-01", ["test", "-e", "/srv/backup/sv-01/config"]).returncode == 0, "sv-01 came to it"
         assert inside("sv-01", ["systemctl", "is-active", "prometheus"]).stdout.strip() == "active"
+        assert inside("sv-01", ["test", "-s", "/var/log/central/sv-01.jsonl"]).returncode == 0, "its own log is gathered"
 
 
 @pytest.fixture

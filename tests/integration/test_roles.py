@@ -82,6 +82,7 @@ class Hospital:
                 "vars": {
                     "time_sync_servers": ["10.77.0.2"],
                     "log_keeping_server": GATEWAY,
+                    "log_store_enabled": True,
                     "prometheus_interval_seconds": 2,
                     "snmp_agent_secret_file": str(lab.secret("3")),
                 },
