@@ -60,8 +60,9 @@ class Storage:
     def arrays(self, *serials, wipe=(), sealed=()):
         """Write what a hospital would: the array by serial numbers, a volume on it, and who is told.
 
-        With ``sealed`` also an array of those disks with an encrypted volume, and mail beside the webhook.
+        The disks of ``sealed`` get an encrypted volume beside the open one, and mail goes out beside the webhook.
         """
+        serials = serials or sealed
         values = {
             "storage_arrays": [{"name": "md0", "level": 1, "serials": list(serials)}],
             "storage_volumes": [{"name": "records", "array": "md0", "size": "100M", "mount": "/srv/records"}],
@@ -69,8 +70,7 @@ class Storage:
             "storage_webhook_url": f"http://10.77.0.1:{PORT}/disk",
         }
         if sealed:
-            values["storage_arrays"] += [{"name": "md1", "level": 1, "serials": list(sealed)}]
-            volume = {"name": "sealed", "array": "md1", "size": "100%FREE", "filesystem": "btrfs"}
+            volume = {"name": "sealed", "array": "md0", "size": "100%FREE", "filesystem": "btrfs"}
             values["storage_volumes"] += [{**volume, "mount": "/srv/sealed", "encrypt": True}]
             values["storage_mail_relay"] = f"10.77.0.1:{MAIL_PORT}"
             values |= {"storage_mail_from": "disks@hospital.invalid", "storage_mail_to": "it@hospital.invalid"}

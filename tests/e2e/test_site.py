@@ -145,7 +145,9 @@ class Hospital:
         assert inside("nas-01", ["systemctl", "is-active", "emr-repository"]).stdout.strip() == "active"
         assert inside("nas-01", ["test", "-e", "/srv/backup/sv-01/config"]).returncode == 0, "sv-01 came to it"
         assert inside("sv-01", ["systemctl", "is-active", "prometheus"]).stdout.strip() == "active"
-        assert inside("sv-01", ["test", "-s", "/var/log/central/sv-01.jsonl"]).returncode == 0, "its own log is gathered"
+        assert inside("sv-01", ["test", "-s", "/var/log/central/sv-01.jsonl"]).returncode == 0, (
+            "its own log is gathered"
+        )
 
 
 @pytest.fixture
