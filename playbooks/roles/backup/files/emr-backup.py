@@ -2,20 +2,21 @@
 """The backup job of one host: saves, checks, rehearses, tries to delete, and keeps the record of all that.
 
 Usage: emr-backup init | run [DATASET...] | check | refusal | drill [DATASET...]. It reads /etc/emrctl/backup.json,
-which holds no secret, and needs restic, Python's standard library and (for databases) psql and pg_dump. It forgets no
-snapshot: retention is the work of the repository's host. Exit codes: 0 done, 1 something failed, 2 usage.
+which holds no secret, and needs restic, Python's standard library and (for databases) the programs of their servers.
+The modules emr_*.py lie beside it. It forgets no snapshot: retention is the work of the repository's host. One data
+set or repository that fails keeps no other from its turn. Exit codes: 0 done, 1 something failed, 2 usage.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fnmatch
 import hashlib
 import json
 import os
-import pwd
 import re
-import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,80 +24,24 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from emr_restic import NO_VERDICT, attempt, cause, deletion_answer, failure, restic, snapshots
+from emr_sources import gather
+from emr_words import JobError, say, tell
+
 CONFIG = Path(os.environ.get("EMR_BACKUP_CONFIG", "/etc/emrctl/backup.json"))
 STATE = Path(os.environ.get("EMR_BACKUP_STATE", "/var/lib/emrctl/backup"))
 CANARY = "emr-canary"
+INCOMPLETE = 3  # restic's exit code when source files could not be read
+NOT_THERE = r"does not exist|no such file|unable to open config file.*(404|not found)"
 TRIES = 2  # of a backup whose files change while it runs: its list of hashes must be of what was saved
-
-# A dump and the counts of its rows come from one snapshot of the database, so they must agree to the row.
-DUMP = r"""
-\set ON_ERROR_STOP on
-\pset tuples_only on
-\pset format unaligned
-\pset fieldsep '\t'
-BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-SELECT pg_export_snapshot() AS snapshot \gset
-\setenv EMR_SNAPSHOT :snapshot
-\! pg_dump --format=custom --compress=0 --snapshot="$EMR_SNAPSHOT" --file="$EMR_DUMP" && touch "$EMR_DUMP.done"
-\o :rows
-SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', format('%I.%I', schemaname, tablename), schemaname, tablename)
-  FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1 \gexec
-\o
-COMMIT;
-"""
-
-
-class JobError(Exception):
-    """A sentence for the journal."""
-
-
-def say(words):
-    """One line into the journal."""
-    sys.stderr.write(f"emr-backup: {words}\n")
 
 
 def read_config():
-    """The declared data sets and repositories."""
-    return json.loads(CONFIG.read_text(encoding="utf-8"))
-
-
-def environment(config, repository):
-    """Everything restic is told; nothing of the caller's."""
-    found = {
-        "RESTIC_PASSWORD_FILE": repository["password_file"],
-        "RESTIC_CACHE_DIR": config.get("cache", "/var/cache/emrctl-restic"),
-        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME": "/root",
-        "LC_ALL": "C.UTF-8",
-    }
-    if repository.get("location_file"):
-        return found | {"RESTIC_REPOSITORY_FILE": repository["location_file"]}
-    return found | {"RESTIC_REPOSITORY": repository["location"]}
-
-
-def restic(config, repository, *words, fine=(0,)):
-    """Run restic; its output. Raises JobError with its last words."""
-    mode = Path(repository["password_file"]).stat().st_mode & 0o077
-    if mode:
-        raise JobError(f"{repository['password_file']} may be read by others")
-    done = subprocess.run(
-        [config.get("restic", "restic"), *words],
-        env=environment(config, repository),
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode not in fine:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["-"]
-        raise JobError(f"{repository['name']}: restic {words[0]} ended with {done.returncode}: {lines[-1][:300]}")
-    return done
-
-
-def snapshots(config, repository, *words):
-    """Snapshots in order of time."""
-    out = restic(config, repository, "--json", "--no-lock", "snapshots", *words).stdout
-    return sorted(json.loads(out) or [], key=lambda s: s["time"])
+    """The declared data sets and repositories. Raises JobError."""
+    try:
+        return json.loads(CONFIG.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise JobError("no_config", path=CONFIG, why=error) from None
 
 
 # ------------------------------------------------------------------------------------------------- the record
@@ -137,83 +82,64 @@ def run(config, dataset):
     name = dataset["name"]
     for folder in ("manifests", "dumps"):
         (STATE / folder).mkdir(mode=0o700, exist_ok=True)
-    paths = list(dataset["paths"])
-    if dataset["source"].startswith("postgresql:"):
-        paths.append(str(dump(dataset)))
+    wanted = chosen(config, dataset)
+    paths, lists = gather(STATE, dataset)
     document = load("dataset", name)
     taken = {s["repository"]: s for s in document.get("snapshots", [])}
     good = True
-    for repository in chosen(config, dataset):
+    for repository in wanted:
         try:
-            taken[repository["name"]] = save(config, repository, dataset, paths)
+            taken[repository["name"]] = save(config, repository, dataset, paths, lists)
             keep(repository_document(config, repository))
         except JobError as error:
-            say(error)
+            tell(error)
             good = False
     declared = {key: dataset[key] for key in ("source", "class", "every_hours", "rpo_minutes")}
-    known = {r["name"] for r in chosen(config, dataset)}
+    known = {r["name"] for r in wanted}
     document |= declared | {"snapshots": [s for key, s in sorted(taken.items()) if key in known]}
     keep(document)
     return good
 
 
 def chosen(config, dataset):
-    """The repositories of a data set."""
+    """The repositories of a data set. Raises JobError when there is none."""
     wanted = dataset.get("repositories") or [r["name"] for r in config["repositories"]]
-    return [r for r in config["repositories"] if r["name"] in wanted]
+    found = [r for r in config["repositories"] if r["name"] in wanted]
+    if not found:
+        raise JobError("not_stored_anywhere", name=dataset["name"])
+    return found
 
 
-def dump(dataset):
-    """Dump a database and count its rows in the same moment. Raises JobError."""
-    name, database = dataset["name"], dataset["source"].removeprefix("postgresql:")
-    account = pwd.getpwnam("postgres")
-    with tempfile.TemporaryDirectory(prefix="emr-dump-", dir=STATE / "dumps") as place:
-        for folder in (STATE, STATE / "dumps"):
-            folder.chmod(folder.stat().st_mode | 0o001)  # the server's account walks through and lists nothing
-        os.chown(place, account.pw_uid, account.pw_gid)
-        raw, rows = Path(place) / "dump", Path(place) / "rows"
-        argv = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "psql", "-XAtq"]
-        settings = {"PGDATABASE": database, "EMR_DUMP": str(raw), "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
-        settings |= {key: value for key, value in dataset.get("connection", {}).items() if key.startswith("PG")}
-        done = subprocess.run(
-            [*argv, "-v", f"rows={rows}"],
-            input=DUMP,
-            env=settings,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd="/",
-        )
-        if done.returncode or not raw.with_name("dump.done").exists():
-            raise JobError(f"{name}: the database {database} was not dumped: {done.stderr.strip()[-300:]}")
-        target = STATE / "dumps" / f"{name}.dump"
-        for source, goal in ((raw, target), (rows, STATE / "manifests" / f"{name}.rows")):
-            shutil.move(source, goal)
-            os.chown(goal, 0, 0)
-            goal.chmod(0o600)
-    return target
-
-
-def save(config, repository, dataset, paths):
-    """One snapshot whose list of hashes is of what was saved; its entry in the record."""
+def save(config, repository, dataset, paths, lists):
+    """One snapshot whose list of hashes is of what was saved; its entry in the record. Raises JobError."""
     name, host = dataset["name"], config["host"]
-    lists = [str(STATE / "manifests" / f"{name}.sha256")]
-    if dataset["source"].startswith("postgresql:"):
-        lists.append(str(STATE / "manifests" / f"{name}.rows"))
+    lists = [str(STATE / "manifests" / f"{name}.sha256"), *lists]
     excludes = [word for pattern in dataset.get("excludes", []) for word in ("--exclude", pattern)]
-    for path in paths:
-        if not Path(path).exists():
-            raise JobError(f"{name}: {path} is not there")
-    for _ in range(TRIES):
+    for turn in range(TRIES):
         before = write_manifest(name, paths, dataset.get("excludes", []))
         words = ("--json", "backup", "--host", host, "--tag", name, *excludes, "--", *paths, *lists)
-        out = restic(config, repository, *words).stdout
-        if all(stamp(path) == seen for path, seen in before.items()):
+        done = restic(config, repository, *words, fine=(0, INCOMPLETE))
+        unread = unreadable(done.said)
+        if not unread and all(stamp(path) == seen for path, seen in before.items()):
             break
-        say(f"{name}: files changed while they were saved; saving again")
-    summary = json.loads(out.strip().splitlines()[-1])
+        if turn + 1 < TRIES:
+            say("changing", name=name)
+    if unread:
+        raise JobError("unread", repository=repository["name"], count=len(unread), path=unread[0])
+    summary = json.loads(done.out.strip().splitlines()[-1])
     kept = len(snapshots(config, repository, "--tag", name, "--host", host))
     return {"repository": repository["name"], "id": summary["snapshot_id"], "at": int(time.time()), "kept": kept}
+
+
+def unreadable(said):
+    """Source files that restic could not read and that are still there; one that went away meanwhile is no loss."""
+    found = []
+    for line in said.splitlines():
+        with contextlib.suppress(ValueError):
+            document = json.loads(line)
+            if document.get("message_type") == "error" and os.path.lexists(document.get("item") or "/"):
+                found.append(document.get("item") or "-")
+    return found
 
 
 def write_manifest(name, paths, excludes):
@@ -269,59 +195,75 @@ def excluded(path, patterns):
 
 
 def check(config, repository):
-    """Check a repository and read the next part of its data, so that a cycle reads all."""
+    """Check a repository and read the next part of its data, so that a cycle reads all.
+
+    What keeps the check from its work (a lock, the network) says nothing about the repository and is not recorded.
+    """
     document, of = repository_document(config, repository), config.get("check_parts", 14)
     last = document.get("check_part", 0) if document.get("check_of") == of else 0
     part = last % of + 1
-    done = restic(config, repository, "check", f"--read-data-subset={part}/{of}", fine=range(256))
-    whole = done.returncode == 0
+    done = attempt(config, repository, "check", f"--read-data-subset={part}/{of}")
+    whole = done.code == 0
+    if not whole and (done.late or cause(done.code, done.said + done.out) in NO_VERDICT):
+        raise failure(repository, done)
     document |= {"last_check_at": int(time.time()), "last_check_ok": whole, "check_read_percent": round(100 / of, 2)}
     if whole:
         document |= {"check_part": part, "check_of": of}
-    else:
-        say(f"{repository['name']}: part {part}/{of}: {done.stderr.strip()[-300:]}")
     keep(document)
-    return whole
+    if not whole:
+        raise failure(repository, done)
+    return True
 
 
 def refusal(config, repository):
-    """Try to delete a canary by this host's own credentials; the list of snapshots tells whether it was refused."""
+    """Try to delete a canary by this host's own credentials, and record how that was answered.
+
+    Only an answer counts: where nothing was tried (a lock, the network) the record keeps its earlier result.
+    """
+    document = repository_document(config, repository)
+    try:
+        lost = deletes(config, repository)
+    except JobError as error:
+        keep(document | {"last_delete_not_tried_at": int(time.time()), "last_delete_not_tried_why": error.code})
+        raise JobError("not_tried", repository=repository["name"], cause=error) from None
+    for key in ("last_delete_not_tried_at", "last_delete_not_tried_why"):
+        document.pop(key, None)
+    keep(document | {"append_only": not lost, "last_delete_refused_at": None if lost else int(time.time())})
+    if lost:
+        say("deleted", repository=repository["name"])
+    return not lost
+
+
+def deletes(config, repository):
+    """Whether the storage lets this host delete a snapshot made for that. Raises JobError when it was not tried."""
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "canary").write_text(str(time.time()), encoding="utf-8")
         words = ("--json", "backup", "--host", config["host"], "--tag", CANARY, place)
-        canary = json.loads(restic(config, repository, *words).stdout.strip().splitlines()[-1])["snapshot_id"]
-    before = {s["id"] for s in snapshots(config, repository)}
-    restic(config, repository, "forget", canary, fine=range(256))
-    lost = before - {s["id"] for s in snapshots(config, repository)}
-    document = repository_document(config, repository)
-    document |= {"append_only": not lost}
-    if not lost:
-        document["last_delete_refused_at"] = int(time.time())
-    keep(document)
-    if lost:
-        say(f"{repository['name']}: the storage let this host delete a snapshot")
-    return not lost
+        canary = json.loads(restic(config, repository, *words).out.strip().splitlines()[-1])["snapshot_id"]
+
+    def there():
+        return canary in {s["id"] for s in snapshots(config, repository)}
+
+    if not there():
+        raise JobError("not_listed", repository=repository["name"])
+    done = attempt(config, repository, "forget", canary)
+    if not there():
+        return True
+    if done.late or deletion_answer(done.code, done.said + done.out) != "refused":
+        raise failure(repository, done)
+    return False
 
 
 def drill(config, dataset):
     """Restore the newest snapshot and compare every file with its hash."""
     began, name = time.time(), dataset["name"]
-    newest = max(
-        (
-            (s[-1], r)
-            for r in chosen(config, dataset)
-            if (s := snapshots(config, r, "--tag", name, "--host", config["host"]))
-        ),
-        key=lambda pair: pair[0]["time"],
-        default=None,
-    )
-    if newest is None:
-        raise JobError(f"{name}: there is no snapshot to rehearse with")
-    snapshot, repository = newest
+    snapshot, repository = newest(config, dataset)
     verified, wrong, ok = 0, 0, True
     with tempfile.TemporaryDirectory(prefix="emr-drill-") as place:
-        done = restic(config, repository, "--no-lock", "restore", snapshot["id"], "--target", place, fine=range(256))
-        ok = done.returncode == 0
+        done = attempt(config, repository, "--no-lock", "restore", snapshot["id"], "--target", place)
+        ok = done.code == 0
+        if not ok:
+            tell(failure(repository, done))
         lists = Path(place) / str(STATE).lstrip("/") / "manifests" / f"{name}.sha256"
         text = lists.read_text(encoding="utf-8", errors="surrogateescape") if lists.exists() else ""
         for line in filter(None, text.split("\n")):
@@ -332,6 +274,21 @@ def drill(config, dataset):
     found["rpo_seconds"] = max(0, round(began - seconds_of(snapshot["time"])))
     keep(load("dataset", name) | {"last_drill": found})
     return found["ok"]
+
+
+def newest(config, dataset):
+    """The newest snapshot of a data set and its repository; one that cannot be asked is told. Raises JobError."""
+    name, found = dataset["name"], []
+    for repository in chosen(config, dataset):
+        try:
+            listed = snapshots(config, repository, "--tag", name, "--host", config["host"])
+        except JobError as error:
+            tell(error)
+            continue
+        found += [(s["time"], s, repository) for s in listed[-1:]]
+    if not found:
+        raise JobError("no_snapshot", name=name)
+    return max(found, key=lambda one: one[0])[1:]
 
 
 def agrees(line, root):
@@ -352,38 +309,60 @@ def seconds_of(text):
 
 
 def init(config, repository):
-    """Make a repository where there is none; say CHANGED, so that the play knows."""
-    done = restic(config, repository, "cat", "config", fine=range(256))
-    if done.returncode == 0:
+    """Make a repository where there is none; say CHANGED, so that the play knows. Raises JobError."""
+    done = attempt(config, repository, "cat", "config")
+    if done.code == 0:
         return True
-    if not re.search(r"does not exist|no such file|unable to open config file.*(404|not found)", done.stderr, re.I):
-        raise JobError(f"{repository['name']}: {done.stderr.strip()[-300:]}")
+    if done.late or not re.search(NOT_THERE, done.said, re.IGNORECASE):
+        raise failure(repository, done)
     restic(config, repository, "init")
     sys.stdout.write("CHANGED\n")
     return True
+
+
+def carry_out(act, config, one):
+    """One verb over one data set or repository. Whatever goes wrong is told, and ends with it."""
+    try:
+        return act(config, one)
+    except JobError as error:
+        tell(error)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            say("full_here", name=one["name"], why=error)
+        else:
+            say("broken", name=one["name"], why=error)
+    except Exception as error:  # the next data set must have its turn, whatever this one stumbled over
+        say("broken", name=one.get("name"), why=f"{type(error).__name__}: {error}")
+    return False
+
+
+def stop(number, frame):
+    """An order to stop ends restic gently and says so."""
+    raise KeyboardInterrupt
 
 
 def main(words):
     """Carry one verb out over everything that is declared, or over the data sets that are named."""
     verbs = {"init": init, "run": run, "check": check, "refusal": refusal, "drill": drill}
     if not words or words[0] not in verbs:
-        say("usage: init | run [DATASET...] | check | refusal | drill [DATASET...]")
+        tell("usage: init | run [DATASET...] | check | refusal | drill [DATASET...]")
         return 2
-    verb, names, config = words[0], words[1:], read_config()
-    over = config["datasets"] if verb in ("run", "drill") else config["repositories"]
-    if missing := set(names) - {one["name"] for one in over}:
-        say(f"not declared: {', '.join(sorted(missing))}")
-        return 2
-    good = True
-    for one in over:
-        if names and one["name"] not in names:
-            continue
-        try:
-            good = verbs[verb](config, one) and good
-        except (JobError, OSError) as error:
-            say(f"{one['name']}: {error}")
-            good = False
-    return 0 if good else 1
+    signal.signal(signal.SIGTERM, stop)
+    verb, names = words[0], words[1:]
+    try:
+        config = read_config()
+        over = config["datasets"] if verb in ("run", "drill") else config["repositories"]
+        if missing := set(names) - {one["name"] for one in over}:
+            say("not_declared", names=", ".join(sorted(missing)))
+            return 2
+        results = [carry_out(verbs[verb], config, one) for one in over if not names or one["name"] in names]
+    except JobError as error:
+        tell(error)
+        return 1
+    except KeyboardInterrupt:
+        say("stopped", verb=verb)
+        return 1
+    return 0 if all(results) else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,142 @@
+"""The sentences of the backup job, in Vietnamese and English, and the errors that carry them."""
+
+from __future__ import annotations
+
+import sys
+
+SENTENCES = {
+    "wrong_password": (
+        "Kho {repository}: mật khẩu trong tệp không mở được kho. Kho không bị thay đổi; hãy dùng đúng mật khẩu hoặc bản "
+        "ký gửi trong phong bì. ({why})",
+        "Repository {repository}: the password in the file does not open it. Nothing was changed; use the right one, or "
+        "the one in the sealed envelope. ({why})",
+    ),
+    "full_disk": (
+        "Kho {repository}: ổ đĩa của kho đã đầy nên không có bản sao mới; các bản trước còn nguyên. Hãy mở rộng ổ hoặc "
+        "dọn bớt từ phía kho. ({why})",
+        "Repository {repository}: its disk is full, so there is no new copy; the earlier ones are whole. Enlarge the "
+        "disk, or thin out from the storage's own side. ({why})",
+    ),
+    "stopped": (
+        "Lệnh {verb} bị ngắt giữa chừng; các bản trước còn nguyên, lần chạy sau sẽ làm tiếp.",
+        "The command {verb} was cut short; the earlier copies are whole, and the next run goes on.",
+    ),
+    "full_here": (
+        "{name}: ổ đĩa của chính máy này đã đầy nên không có bản sao mới; các bản trước còn nguyên. ({why})",
+        "{name}: the disk of this host itself is full, so there is no new copy; the earlier ones are whole. ({why})",
+    ),
+    "locked": (
+        "Kho {repository} đang có chương trình khác sử dụng; không có gì thay đổi, hãy đợi xong rồi chạy lại. ({why})",
+        "Repository {repository} is in use by another program; nothing was changed, wait until it has finished and run "
+        "this again. ({why})",
+    ),
+    "interrupted": (
+        "Kho {repository}: lệnh bị ngắt giữa chừng; các bản trước còn nguyên, lần chạy sau sẽ làm tiếp. ({why})",
+        "Repository {repository}: the command was cut short; the earlier copies are whole, and the next run goes on. "
+        "({why})",
+    ),
+    "network": (
+        "Không tới được kho {repository}; các bản trước còn nguyên. Hãy kiểm tra mạng và dịch vụ kho. ({why})",
+        "Repository {repository} cannot be reached; the earlier copies are whole. Look at the network and at the "
+        "storage's service. ({why})",
+    ),
+    "timeout": (
+        "Kho {repository}: lệnh không xong trong {seconds} giây nên đã dừng; các bản trước còn nguyên. ({why})",
+        "Repository {repository}: the command did not end within {seconds} s and was stopped; the earlier copies are "
+        "whole. ({why})",
+    ),
+    "no_repository": (
+        "Không có kho {repository} ở địa chỉ đã khai. Hãy kiểm tra địa chỉ và ổ đĩa đã gắn chưa. ({why})",
+        "There is no repository {repository} at the place declared. Look at the address, and whether its disk is "
+        "mounted. ({why})",
+    ),
+    "damaged": (
+        "Kho {repository} bị hỏng dữ liệu. Giữ nguyên kho, dùng kho thứ hai và báo người phụ trách an ninh mạng. ({why})",
+        "Repository {repository} holds damaged data. Leave it as it is, use the second one and tell the security "
+        "officer. ({why})",
+    ),
+    "refused": ("Kho {repository} từ chối thao tác này. ({why})", "Repository {repository} refused this. ({why})"),
+    "failed": (
+        "Kho {repository}: lệnh không thành công. ({why})",
+        "Repository {repository}: the command failed. ({why})",
+    ),
+    "open_password": (
+        "Kho {repository}: tệp mật khẩu {path} có quyền {mode}, người khác đọc được; hãy đặt lại bằng chmod 600.",
+        "Repository {repository}: the password file {path} has mode {mode}, others may read it; set chmod 600.",
+    ),
+    "no_password": (
+        "Kho {repository}: không đọc được tệp mật khẩu {path}. ({why})",
+        "Repository {repository}: the password file {path} cannot be read. ({why})",
+    ),
+    "unread": (
+        "Kho {repository}: {count} tệp nguồn không đọc được, ví dụ {path}; bản chụp thiếu chúng nên không được ghi là tốt.",
+        "Repository {repository}: {count} source files could not be read, {path} for one; the snapshot lacks them and is "
+        "not recorded as good.",
+    ),
+    "deleted": (
+        "Kho {repository}: nơi lưu trữ đã cho máy này xóa một bản sao. Ai chiếm được máy này cũng xóa được bản sao.",
+        "Repository {repository}: the storage let this host delete a copy. Whoever takes this host can delete copies, "
+        "too.",
+    ),
+    "not_tried": (
+        "Kho {repository}: lần này chưa thử xóa được nên không chứng minh điều gì; kết quả lần trước giữ nguyên. {cause}",
+        "Repository {repository}: deletion could not be tried this time, so nothing is proven; the earlier result "
+        "stands. {cause}",
+    ),
+    "not_listed": (
+        "Kho {repository}: bản mồi vừa ghi không có trong danh sách.",
+        "Repository {repository}: the canary that was just saved is not in the list.",
+    ),
+    "missing": (
+        "{name}: không thấy {path}; bộ dữ liệu này chưa được sao lưu.",
+        "{name}: {path} is not there; this data set was not saved.",
+    ),
+    "not_stored_anywhere": (
+        "{name}: không có kho nào được khai cho bộ dữ liệu này.",
+        "{name}: no repository is declared for this data set.",
+    ),
+    "not_dumped": (
+        "{name}: chưa kết xuất được cơ sở dữ liệu {database} nên bộ dữ liệu này chưa được sao lưu. ({why})",
+        "{name}: the database {database} was not dumped, so this data set was not saved. ({why})",
+    ),
+    "changing": (
+        "{name}: có tệp thay đổi trong lúc sao lưu; đang sao lưu lại.",
+        "{name}: files changed while they were saved; saving again.",
+    ),
+    "no_snapshot": (
+        "{name}: không có bản chụp nào để diễn tập.",
+        "{name}: there is no snapshot to rehearse with.",
+    ),
+    "broken": (
+        "{name}: dừng vì lỗi ngoài dự kiến {why}. Các bộ dữ liệu khác vẫn được làm tiếp.",
+        "{name}: ended by an error that nobody foresaw, {why}. The others go on.",
+    ),
+    "no_config": (
+        "Không đọc được {path}: {why}. Không có gì được sao lưu.",
+        "{path} cannot be read: {why}. Nothing was saved.",
+    ),
+    "not_declared": ("Chưa được khai: {names}.", "Not declared: {names}."),
+}
+
+
+class JobError(Exception):
+    """A failure with a sentence in both tongues; ``code`` names its cause for programs."""
+
+    def __init__(self, code, **figures):
+        self.code = code
+        super().__init__(sentence(code, **figures))
+
+
+def sentence(code, **figures):
+    """Both tongues on one line of the journal."""
+    return " · ".join(words.format(**figures) for words in SENTENCES[code])
+
+
+def say(code, **figures):
+    """One line into the journal."""
+    tell(sentence(code, **figures))
+
+
+def tell(words):
+    """A line that is ready."""
+    sys.stderr.write(f"emr-backup: {words}\n")

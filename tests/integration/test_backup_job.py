@@ -1,0 +1,185 @@
+"""The backup job of a host when things go wrong: told in both tongues, no snapshot lost, nothing claimed as proof."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controlplane.backup.restic import locks
+from tests.integration.backup_host import JobHost
+from tests.integration.backup_peers import Server, served, until
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the job is root's: it gives its record to a group")
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> JobHost:
+    """One host for the whole module, saved once: opening a repository costs restic half a second each time."""
+    made = JobHost(tmp_path_factory.mktemp("host"))
+    made.config["repositories"] = [made.row("nas", str(made.folder / "plain"))]
+    assert made.job("init")[0] == 0
+    assert made.job("run") == (0, "")
+    shutil.copytree(made.folder / "plain", made.folder / "early")
+    return made
+
+
+@pytest.fixture
+def copied(host: JobHost, tmp_path: Path) -> Path:
+    """A copy of its repository as it was at first."""
+    return Path(shutil.copytree(host.folder / "early", tmp_path / "store"))
+
+
+@pytest.fixture
+def held(host: JobHost, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A backup into its repository that is under way and holds a lock."""
+    (tmp_path / "big").write_bytes(os.urandom(20_000_000))
+    slow, note = host.slow()
+    process = subprocess.Popen(
+        [slow, "--password-file", str(host.password), "backup", str(tmp_path / "big")],
+        env=os.environ | {"RESTIC_REPOSITORY": str(host.folder / "plain"), "RESTIC_CACHE_DIR": str(tmp_path / "cache")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until(lambda: note.exists() and any((host.folder / "plain" / "locks").iterdir()))
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+        note.unlink()
+
+
+def test_a_lock_is_no_refusal_and_a_folder_that_lets_the_canary_go_is_told(
+    host: JobHost, held: subprocess.Popen[bytes]
+) -> None:
+    before = host.record("repository", "nas") | {"append_only": True, "last_delete_refused_at": 1795700000}
+    (host.state / "repository-nas.json").write_text(json.dumps(before), encoding="utf-8")
+    code, said = host.job("refusal")
+    assert code == 1
+    assert "chưa thử xóa được" in said
+    assert "could not be tried" in said
+    assert "in use by another program" in said
+    found = host.record("repository", "nas")
+    assert (found["append_only"], found["last_delete_refused_at"]) == (True, 1795700000), "the earlier result stands"
+    assert found["last_delete_not_tried_why"] == "locked"
+    code, said = host.job("check")
+    assert (code, "in use by another program" in said) == (1, True)
+    assert host.record("repository", "nas")["last_check_ok"] is None, "nothing was found out"
+    held.kill()
+    held.wait(10)
+    # The owner of the lock is gone now: the job takes it away by itself and gets the real answer.
+    assert any((host.folder / "plain" / "locks").iterdir())
+    code, said = host.job("refusal")
+    assert (code, "let this host delete a copy" in said) == (1, True)
+    found = host.record("repository", "nas")
+    assert (found["append_only"], found["last_delete_refused_at"]) == (False, None)
+    assert "last_delete_not_tried_why" not in found
+
+
+def test_only_the_answer_of_an_append_only_storage_is_recorded_as_refused(host: JobHost, copied: Path) -> None:
+    with served(copied) as server:
+        there = [host.row("far", server.location)]
+        began = int(time.time())
+        assert host.job("refusal", repositories=there) == (0, "")
+        found = host.record("repository", "far")
+        assert found["append_only"] is True
+        assert found["last_delete_refused_at"] >= began
+        server.stop()
+        code, said = host.job("refusal", repositories=there, restic_seconds=2)
+    assert (code, "cannot be reached" in said, "could not be tried" in said) == (1, True, True)
+    gone = host.record("repository", "far")
+    assert (gone["append_only"], gone["last_delete_refused_at"]) == (True, found["last_delete_refused_at"])
+    assert gone["last_delete_not_tried_why"] == "network"
+
+
+def test_a_wrong_password_and_a_backup_that_was_cut_short_cost_no_earlier_copy(host: JobHost) -> None:
+    there = host.repository("nas", str(host.folder / "plain"))
+    before = [s.id for s in host.kept(there)]
+    right = host.password.read_text(encoding="utf-8")
+    host.password.write_text("another\n", encoding="utf-8")
+    code, said = host.job("run")
+    assert code == 1
+    assert "mật khẩu trong tệp không mở được kho" in said
+    assert "password in the file does not open it" in said
+    host.password.write_text(right, encoding="utf-8")
+    (host.data / "big").write_bytes(os.urandom(20_000_000))
+    slow, note = host.slow()
+    held = host.folder / "plain" / "locks"
+    # Killed outright, as by a power cut: restic has no word, the job has.
+    under_way = host.start("run", restic=slow)
+    until(lambda: note.exists() and any(held.iterdir()))
+    os.kill(int(note.read_text()), signal.SIGKILL)
+    said = under_way.communicate(timeout=60)[1]
+    assert (under_way.returncode, "bị ngắt giữa chừng" in said, "was cut short" in said) == (1, True, True)
+    # Told to stop, as systemd does: the job tells restic, which takes its lock along.
+    note.unlink()
+    left = {path.name for path in held.iterdir()}
+    under_way = host.start("run", restic=slow)
+    until(lambda: note.exists() and {path.name for path in held.iterdir()} - left)
+    under_way.send_signal(signal.SIGTERM)
+    said = under_way.communicate(timeout=60)[1]
+    assert (under_way.returncode, "was cut short" in said) == (1, True)
+    assert {path.name for path in held.iterdir()} == left != set()
+    assert [s.id for s in host.kept(there)] == before
+    assert host.job("check")[0] == 0, "the lock that the killed one left is taken away"
+    assert host.record("repository", "nas")["last_check_ok"] is True
+    (host.data / "big").unlink()
+    assert host.job("run") == (0, "")
+    assert len(host.kept(there)) == len(before) + 1
+    assert locks(there) == []
+
+
+def test_a_full_disk_and_a_network_that_is_cut_cost_no_earlier_copy(host: JobHost, copied: Path) -> None:
+    small = host.folder / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", small], check=True)
+    try:
+        near = host.repository("near", str(shutil.copytree(copied, small / "repository")))
+        with served(copied) as server:
+            nas = host.repository("nas", server.location)
+            rows = [host.row(there.name, there.location) for there in (near, nas)]
+            before = [[s.id for s in host.kept(there)] for there in (near, nas)]
+            (host.data / "much").write_bytes(os.urandom(8_000_000))
+            slow, note = host.slow()
+            under_way = host.start("run", restic=slow, repositories=rows, restic_seconds=5)
+            until(lambda: note.exists() and any((copied / "locks").iterdir()), 60)
+            server.stop()
+            said = under_way.communicate(timeout=90)[1]
+            assert under_way.returncode == 1
+            assert "Kho near: ổ đĩa của kho đã đầy" in said
+            assert "near: its disk is full" in said
+            assert "Không tới được kho nas" in said
+            assert "nas cannot be reached" in said
+            again = Server(copied, port=server.port)
+            try:
+                assert [[s.id for s in host.kept(there)] for there in (near, nas)] == before
+                (host.data / "much").unlink()
+                assert host.job("run", repositories=rows[1:]) == (0, "")
+            finally:
+                again.stop()
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_data_set_that_fails_keeps_no_other_from_its_turn(host: JobHost) -> None:
+    good = host.config["datasets"][0]
+    gone, lost = good | {"name": "gone", "paths": ["/nowhere"]}, good | {"name": "lost", "repositories": ["nobody"]}
+    before = host.record("dataset", "files")["snapshots"][0]["id"]
+    code, said = host.job("run", datasets=[{"name": "broken"}, gone, lost, good])
+    assert code == 1
+    assert len(said.splitlines()) == 3
+    for words in ("broken: dừng vì lỗi", "/nowhere is not there", "lost: no repository is declared"):
+        assert words in said
+    assert host.record("dataset", "files")["snapshots"][0]["id"] != before
+    code, said = host.job("drill", datasets=[gone, good])
+    assert (code, "gone: there is no snapshot" in said) == (1, True)
+    assert host.record("dataset", "files")["last_drill"]["ok"] is True
+    assert host.job("run", "nothing")[0] == 2
