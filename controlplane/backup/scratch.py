@@ -1,4 +1,4 @@
-"""A PostgreSQL that lives as long as a drill: in a folder of its own, on a Unix socket, never on the network.
+"""A PostgreSQL or MariaDB that lives as long as a drill: in its own folder, on a Unix socket, never on the network.
 
 It refuses to touch a server that runs already: it starts its own and asks no other.
 """
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from controlplane.backup.errors import BackupError
 
@@ -24,8 +25,11 @@ DATABASE = "drill"
 ACCOUNT = "postgres"
 """The account it runs under when the drill is root's: PostgreSQL refuses to run as root."""
 
+MARIADB_ACCOUNT = "mysql"
+
 _IDENTIFIER = r'(?:"(?:[^"]|"")+"|[a-z_][a-z0-9_$]*)'
 _TABLE = re.compile(rf"{_IDENTIFIER}\.{_IDENTIFIER}")
+_MARIADB_TABLE = re.compile(r"`(?:[^`]|``)+`")
 
 
 def newest_programs() -> Path:
@@ -50,67 +54,121 @@ def make_count_command(programs: Path, sockets: Path, tables: Sequence[str]) -> 
     """Count the rows of tables. Raises ``ValueError`` for what is no name of a table."""
     if bad := [table for table in tables if not _TABLE.fullmatch(table)]:
         raise ValueError(bad[0])
-    question = " UNION ALL ".join(f"SELECT {number}, count(*) FROM {table}" for number, table in enumerate(tables))  # noqa: S608
     options = ("-XAtq", f"--host={sockets}", f"--username={ACCOUNT}", f"--dbname={DATABASE}", "--field-separator= ")
-    return (str(programs / "psql"), *options, "-c", question)
+    return (str(programs / "psql"), *options, "-c", _question(tables))
+
+
+def make_mariadb_count_command(sockets: Path, tables: Sequence[str]) -> tuple[str, ...]:
+    """The same for MariaDB. Raises ``ValueError`` for what is no name of a table."""
+    if bad := [table for table in tables if not _MARIADB_TABLE.fullmatch(table)]:
+        raise ValueError(bad[0])
+    return (*_mariadb_client(sockets), "--batch", "--skip-column-names", DATABASE, "--execute", _question(tables))
+
+
+def _question(tables: Sequence[str]) -> str:
+    return " UNION ALL ".join(f"SELECT {number}, count(*) FROM {table}" for number, table in enumerate(tables))  # noqa: S608
+
+
+def _mariadb_client(sockets: Path, program: str = "mariadb") -> tuple[str, ...]:
+    options = (f"--socket={sockets}/socket", "--user=root", "--default-character-set=utf8mb4")
+    return (program, "--no-defaults", *options)
 
 
 def restored_rows(dump: Path, tables: Sequence[str]) -> dict[str, int]:
-    """Restore a dump into a database made for it and count the rows of its tables. Raises ``BackupError``."""
+    """Restore a dump into a database made for it and count the rows of its tables. Raises ``BackupError``.
+
+    The dump itself says whose it is: MariaDB writes its name into the head.
+    """
+    with dump.open("rb") as file:
+        mariadb = b"-- MariaDB dump " in file.read(200)
+    try:
+        lines = _mariadb_rows(dump, tables) if mariadb else _postgresql_rows(dump, tables)
+    except ValueError as error:
+        raise BackupError("scratch_database", why=str(error)) from None
+    return {tables[int(number)]: int(rows) for number, rows in map(str.split, lines)}
+
+
+def _postgresql_rows(dump: Path, tables: Sequence[str]) -> list[str]:
     programs = newest_programs()
     with _server(programs) as sockets:
         _run([str(programs / "createdb"), f"--host={sockets}", f"--username={ACCOUNT}", DATABASE])
         _run(make_restore_command(programs, sockets, dump), RESTORE_SECONDS)
-        if not tables:
-            return {}
-        try:
-            command = make_count_command(programs, sockets, tables)
-        except ValueError as error:
-            raise BackupError("scratch_database", why=str(error)) from None
-        counted = (line.split(" ") for line in _run(command, RESTORE_SECONDS).splitlines())
-        return {tables[int(number)]: int(rows) for number, rows in counted}
+        return _run(make_count_command(programs, sockets, tables), RESTORE_SECONDS).splitlines() if tables else []
+
+
+def _mariadb_rows(dump: Path, tables: Sequence[str]) -> list[str]:
+    with mariadb_server() as sockets:
+        _run([*_mariadb_client(sockets), "--execute", f"CREATE DATABASE {DATABASE}"])
+        with dump.open("rb") as file:
+            _run([*_mariadb_client(sockets), "--max-allowed-packet=1G", DATABASE], RESTORE_SECONDS, file)
+        return _run(make_mariadb_count_command(sockets, tables), RESTORE_SECONDS).splitlines() if tables else []
 
 
 @contextlib.contextmanager
 def _server(programs: Path) -> Iterator[Path]:
-    """A running server; the folder of its socket. Everything of it is gone afterwards."""
-    home = Path(tempfile.mkdtemp(prefix="emr-drill-"))
-    try:
-        if os.geteuid() == 0:
-            owner = pwd.getpwnam(ACCOUNT)
-            os.chown(home, owner.pw_uid, owner.pw_gid)
+    """A running PostgreSQL; the folder of its socket. Everything of it is gone afterwards."""
+    with _home(ACCOUNT) as home:
         data = home / "data"
         words = ("-A", "trust", "-U", ACCOUNT, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
         _run([*_as_account(), str(programs / "initdb"), "-D", str(data), *words])
         settings = ("listen_addresses=", "fsync=off", "full_page_writes=off", "max_wal_size=4GB")
         argv = [*_as_account(), str(programs / "postgres"), "-D", str(data), "-k", str(home)]
         argv += [word for setting in settings for word in ("-c", setting)]
-        log = home / "log"
-        with log.open("wb") as said:
-            process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=_ENVIRONMENT, cwd="/"
-            )
-        try:
-            _await(programs, home, process, log)
+        with _running(argv, home / "log", [str(programs / "pg_isready"), "-q", f"--host={home}"]):
             yield home
-        finally:
-            _stop(process)
+
+
+@contextlib.contextmanager
+def mariadb_server() -> Iterator[Path]:
+    """A running MariaDB; the folder of its ``socket``. Everything of it is gone afterwards. Raises ``BackupError``."""
+    if (server := shutil.which("mariadbd", path=_ENVIRONMENT["PATH"])) is None:
+        raise BackupError("no_mariadb", why="mariadbd")
+    with _home(MARIADB_ACCOUNT) as home:
+        account, data = _as_account(MARIADB_ACCOUNT), f"--datadir={home / 'data'}"
+        words = ("--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
+        _run([*account, "mariadb-install-db", "--no-defaults", data, *words])
+        files = (f"--socket={home}/socket", f"--pid-file={home}/pid", f"--tmpdir={home}")
+        fast = ("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--max-allowed-packet=1G")
+        argv = [*account, server, "--no-defaults", data, *files, "--skip-networking", *fast]
+        with _running(argv, home / "log", [*_mariadb_client(home, "mariadb-admin"), "--silent", "ping"]):
+            yield home
+
+
+@contextlib.contextmanager
+def _home(account: str) -> Iterator[Path]:
+    """A folder that is the account's when the drill is root's."""
+    home = Path(tempfile.mkdtemp(prefix="emr-drill-"))
+    try:
+        if os.geteuid() == 0:
+            owner = pwd.getpwnam(account)
+            os.chown(home, owner.pw_uid, owner.pw_gid)
+        yield home
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _running(argv: Sequence[str], log: Path, ready: Sequence[str]) -> Iterator[None]:
+    """A server while the block lasts, from the moment it answers."""
+    with log.open("wb") as said:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=_ENVIRONMENT, cwd="/")
+    try:
+        _await(ready, process, log)
+        yield
+    finally:
+        _stop(process)
 
 
 _ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
 
 
-def _as_account() -> list[str]:
-    return ["setpriv", f"--reuid={ACCOUNT}", f"--regid={ACCOUNT}", "--clear-groups"] if os.geteuid() == 0 else []
+def _as_account(account: str = ACCOUNT) -> list[str]:
+    return ["setpriv", f"--reuid={account}", f"--regid={account}", "--clear-groups"] if os.geteuid() == 0 else []
 
 
-def _await(programs: Path, sockets: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+def _await(ready: Sequence[str], process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + START_SECONDS
-    while subprocess.run(
-        [str(programs / "pg_isready"), "-q", f"--host={sockets}"], env=_ENVIRONMENT, check=False, timeout=20
-    ).returncode:
+    while subprocess.run(ready, env=_ENVIRONMENT, capture_output=True, check=False, timeout=20).returncode:
         if process.poll() is not None or time.monotonic() > end:
             said = log.read_text("utf-8", "replace").strip().splitlines()
             raise BackupError("scratch_database", why=said[-1] if said else "-")
@@ -126,10 +184,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _run(argv: Sequence[str], seconds: float = 120) -> str:
+def _run(argv: Sequence[str], seconds: float = 120, given: IO[bytes] | None = None) -> str:
     try:
         done = subprocess.run(
             argv,
+            stdin=given or subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",

@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="it mounts an overlay, which needs root"),
     pytest.mark.slow,
 ]
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "backup_datasets": [
         {"name": "files", "class": "files", "source": "path:/srv/emr", "paths": ["/srv/emr"], "rpo_minutes": 1440}
     ],
@@ -122,8 +122,11 @@ def test_the_job_that_was_installed_saves_checks_and_rehearses(copy: Copy) -> No
 
 
 def test_what_is_not_declared_whole_is_refused_before_anything_changes(copy: Copy) -> None:
+    (one,) = SETTINGS["backup_datasets"]
     for settings in (
         {"backup_datasets": []},
+        {"backup_datasets": [one | {"source": "mysql:his", "paths": []}]},
+        {"backup_datasets": [one | {"paths": []}]},
         {"backup_repositories": [{"name": "nas", "location": "rest:http://sv-01:secret@nas/", "medium": "nas-disk"}]},
     ):
         done = copy.play(settings=settings)

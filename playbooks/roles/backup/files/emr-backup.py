@@ -25,7 +25,7 @@ from datetime import datetime
 from pathlib import Path
 
 from emr_restic import NO_VERDICT, attempt, cause, deletion_answer, failure, restic, snapshots
-from emr_sources import gather
+from emr_sources import dump_fault, gather
 from emr_words import JobError, say, tell
 
 CONFIG = Path(os.environ.get("EMR_BACKUP_CONFIG", "/etc/emrctl/backup.json"))
@@ -117,6 +117,8 @@ def save(config, repository, dataset, paths, lists):
     excludes = [word for pattern in dataset.get("excludes", []) for word in ("--exclude", pattern)]
     for turn in range(TRIES):
         before = write_manifest(name, paths, dataset.get("excludes", []))
+        if not before:
+            raise JobError("saves_nothing", name=name)
         words = ("--json", "backup", "--host", host, "--tag", name, *excludes, "--", *paths, *lists)
         done = restic(config, repository, *words, fine=(0, INCOMPLETE))
         unread = unreadable(done.said)
@@ -269,6 +271,9 @@ def drill(config, dataset):
         for line in filter(None, text.split("\n")):
             same = agrees(line, Path(place))
             verified, wrong = verified + same, wrong + (not same)
+        if fault := dump_fault(Path(place), STATE, dataset):
+            say("dump_broken", name=name, why=fault)
+            ok = False
     found = {"at": int(time.time()), "ok": ok and verified > 0 and not wrong, "repository": repository["name"]}
     found |= {"rto_seconds": round(time.time() - began), "hashes_verified": verified, "hashes_wrong": wrong}
     found["rpo_seconds"] = max(0, round(began - seconds_of(snapshot["time"])))

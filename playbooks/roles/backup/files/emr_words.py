@@ -95,6 +95,38 @@ SENTENCES = {
         "{name}: không có kho nào được khai cho bộ dữ liệu này.",
         "{name}: no repository is declared for this data set.",
     ),
+    "unknown_source": (
+        "{name}: không hiểu nguồn “{source}”. Nguồn phải là postgresql:TÊN, mariadb:TÊN, path:/THƯ_MỤC hoặc command:{folder}/TÊN; bộ dữ liệu này chưa được sao lưu.",
+        "{name}: the source “{source}” is not known. It must be postgresql:NAME, mariadb:NAME, path:/FOLDER or command:{folder}/NAME; this data set was not saved.",
+    ),
+    "saves_nothing": (
+        "{name}: không có tệp nào để sao lưu (paths trống, thư mục rỗng, ổ chưa gắn hoặc excludes loại hết); bộ dữ liệu này chưa được sao lưu.",
+        "{name}: there is no file to save (no paths, an empty folder, a disk that is not mounted, or excludes that hide all); this data set was not saved.",
+    ),
+    "dump_unlike": (
+        "{name}: bản kết xuất của {database} thiếu hoặc sai số bản ghi ở bảng {table}: cơ sở dữ liệu có {wanted}, bản kết xuất có {found}; bộ dữ liệu này chưa được sao lưu.",
+        "{name}: the dump of {database} has the wrong number of rows in table {table}: {wanted} in the database, {found} in the dump; this data set was not saved.",
+    ),
+    "not_transactional": (
+        "{name}: bảng {tables} của {database} không phải InnoDB nên có thể không cùng thời điểm với các bảng khác.",
+        "{name}: the tables {tables} of {database} are not InnoDB, so they may be of another moment than the others.",
+    ),
+    "bad_command": (
+        "{name}: không chạy {path}: {why}. Lệnh phải là tệp của root, người khác không sửa được; bộ dữ liệu này chưa được sao lưu.",
+        "{name}: {path} is not run: {why}. It must be a file of root that nobody else may write; this data set was not saved.",
+    ),
+    "command_failed": (
+        "{name}: {path} không thành công nên bộ dữ liệu này chưa được sao lưu. ({why})",
+        "{name}: {path} did not succeed, so this data set was not saved. ({why})",
+    ),
+    "command_left_nothing": (
+        "{name}: {path} kết thúc tốt nhưng không để lại tệp nào có nội dung; bộ dữ liệu này chưa được sao lưu.",
+        "{name}: {path} ended well and left no file that holds anything; this data set was not saved.",
+    ),
+    "dump_broken": (
+        "{name}: bản kết xuất trong bản chụp không đọc được trọn vẹn hoặc sai số bản ghi. ({why})",
+        "{name}: the dump in the snapshot cannot be read whole, or its rows are wrong. ({why})",
+    ),
     "not_dumped": (
         "{name}: chưa kết xuất được cơ sở dữ liệu {database} nên bộ dữ liệu này chưa được sao lưu. ({why})",
         "{name}: the database {database} was not dumped, so this data set was not saved. ({why})",
