@@ -37,6 +37,7 @@ _PATTERN = re.compile(r"[A-Za-z0-9/][A-Za-z0-9.+:*?_/-]{0,80}")
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _LOCATION = re.compile(r"(?!.*//[^/]*@).+")
 _PATH = re.compile(r"/.+")
+_SOURCE = re.compile(r"(?:postgresql|mariadb):[^-/][^/]*|path:/.+|command:/usr/local/sbin/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class _Reader:
@@ -208,6 +209,11 @@ def _backups(r: _Reader) -> Form:
     )
     location = r.shaped(_LOCATION, "có tài khoản trong địa chỉ.", "holds a log-in; keep it in a file of secrets.")
     path = r.shaped(_PATH, "phải là đường dẫn đầy đủ.", "must be a full path.")
+    source = r.shaped(
+        _SOURCE,
+        "phải là postgresql:TÊN, mariadb:TÊN, path:/THƯ_MỤC hoặc command:/usr/local/sbin/TÊN.",
+        "must be postgresql:NAME, mariadb:NAME, path:/FOLDER or command:/usr/local/sbin/NAME.",
+    )
     repository: Form = {
         "name": name,
         "location": lambda node: None if f.maybe_text(node) is None else location(node),
@@ -221,7 +227,7 @@ def _backups(r: _Reader) -> Form:
         "host": r._scope_name,
         "purpose": f.words,
         "class": f.one_of(BACKUP_CLASSES),
-        "source": f.maybe_text,
+        "source": lambda node: None if f.maybe_text(node) is None else source(node),
         "paths": f.each(path),
         "excludes": f.each(f.text),
         "every_hours": r.maybe_span,

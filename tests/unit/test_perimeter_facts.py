@@ -165,6 +165,9 @@ def test_nothing_to_look_at_is_never_nothing_wrong() -> None:
     assert zero == {"repositories", "datasets"}
     vault = FACTS["backup.vault"].reader(f"-- now\n{NOW}\n-- restic\n-- borg\n-- writers\n")
     assert (vault["stale"], vault["unencrypted"], vault["append_only"]) == (None, None, None)
+    hot = '{"format": 1, "kind": "dataset", "name": "m", "source": "path:/var/lib/mysql"}'
+    copied = FACTS["backup.coverage"].reader(f"-- state\n{hot}\n-- databases\n-- places\n/var/lib/mysql\n")
+    assert copied["uncovered_count"] == 1, "files of a running server are no copy of its databases"
     coverage = FACTS["backup.coverage"].reader("-- state\n-- databases\n-- places\n")
     assert coverage["uncovered_count"] is None
     monitor = FACTS["monitor.prometheus"].reader("-- scope\n-- up\n-- ages\n-- rules\n-- managers\n")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from controlplane.collect.facts.linux_text import lines, part, table, whole
+from controlplane.collect.facts.linux_text import lines, part, parts, table, whole
 from controlplane.domain.model import Fact
 
 STATE = "/var/lib/emrctl/backup"
@@ -205,24 +205,38 @@ def _whole(document: Document, key: str) -> int:
 
 
 def read_coverage(text: str) -> dict[str, Any]:
-    """Databases of this host and places that hold its data, and those of them that no data set of the record names."""
+    """Databases of this host and places that hold its data, and those of them that no data set of the record names.
+
+    The files of a running server are no backup of its databases, so no path covers those.
+    """
     state, databases, places = part(text, "state", "databases", "places")
+    mariadb = parts(text).get("mariadb", "")  # replies of earlier versions have no such section
     _, datasets = _documents(state)
     sources = {str(dataset.get("source")) for dataset in datasets}
     paths = [source.removeprefix("path:").rstrip("/") for source in sources if source.startswith("path:")]
     wanted = [f"postgresql:{name}" for name in lines(databases)]
+    wanted += [f"mariadb:{_folder_name(name)}" for name in lines(mariadb)]
     missing = [source for source in wanted if source not in sources]
     for place in lines(places):
         if not place.startswith("/"):
             raise ValueError("not a place")
         wanted.append(place)
-        if not any(place == path or place.startswith(f"{path}/") or path.startswith(f"{place}/") for path in paths):
+        if place == "/var/lib/mysql" or not any(_below(place, path) or _below(path, place) for path in paths):
             missing.append(f"path:{place}")
     return {
         "to_save": len(wanted),
         "uncovered": sorted(missing),
         "uncovered_count": len(missing) if wanted else None,
     }
+
+
+def _below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
+
+
+def _folder_name(folder: str) -> str:
+    """The name of a database from that of its folder, where MariaDB writes any odd letter as @ and its number."""
+    return re.sub(r"@([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), folder)
 
 
 def read_jobs(text: str) -> dict[str, Any]:
@@ -313,6 +327,11 @@ _DATABASES = (
     "if [ -d /var/lib/postgresql ] && command -v psql >/dev/null; then PGCONNECT_TIMEOUT=3 psql -XAtwq -d postgres -c "
     "\"SELECT datname FROM pg_database WHERE NOT datistemplate AND datname != 'postgres' ORDER BY 1\" || exit 77; fi"
 )
+# Every database has a folder, whose name may be seen without any right in the server.
+_MARIADB = (
+    'for d in /var/lib/mysql/*/; do [ -d "$d" ] && basename "$d"; done '
+    "| grep -vxE 'mysql|performance_schema|sys|information_schema|lost[+]found|#.*'"
+)
 _UNITS = "'^[A-Za-z0-9@_.-]*(restic|borg|sao-luu|backup)[A-Za-z0-9@_.-]*[.]timer$'"
 
 FACTS: tuple[Fact, ...] = (
@@ -328,8 +347,8 @@ FACTS: tuple[Fact, ...] = (
         "backup.coverage",
         "shell",
         f"[ ! -d {STATE} ] || [ -r {STATE} ] || exit 77; echo '-- state'; {_STATE}; "
-        f"echo '-- databases'; {_DATABASES}; echo '-- places'; "
-        "for d in /srv/* /var/lib/orthanc /var/lib/mysql /home/*/du-lieu; do "
+        f"echo '-- databases'; {_DATABASES}; echo '-- mariadb'; {_MARIADB}; echo '-- places'; "
+        "for d in /srv/* /var/lib/orthanc /home/*/du-lieu; do "
         '[ -d "$d" ] && [ -n "$(ls -A "$d" 2>/dev/null | head -n 1)" ] && echo "$d"; done; true',
         read_coverage,
         "databases and places",
