@@ -60,14 +60,17 @@ class Copy:
             ["chroot", str(self.root), *argv], capture_output=True, text=True, timeout=240, check=False
         )
 
-    def play(self, *options: str, settings: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
-        """One run of the play."""
+    def play(
+        self, *options: str, settings: dict[str, Any] | None = None, name: str = "backup"
+    ) -> subprocess.CompletedProcess[str]:
+        """One run of the play of that name."""
         values = SETTINGS | {"backup_restic_source": restic_program()} | (settings or {})
         host = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
-        inventory = {"all": {"children": {"linux_servers": {"hosts": {"sv-01": host}}}, "vars": values}}
+        group = "linux_storage" if name == "backup-storage" else "linux_servers"
+        inventory = {"all": {"children": {group: {"hosts": {"sv-01": host}}}, "vars": values}}
         (self.root / "tmp" / "inventory.json").write_text(json.dumps(inventory), encoding="utf-8")
         program = Path(sys.executable).parent / "ansible-playbook"
-        words = f"cd {ROOT}/playbooks && exec {program} -i /tmp/inventory.json {' '.join(options)} backup.yml"
+        words = f"cd {ROOT}/playbooks && exec {program} -i /tmp/inventory.json {' '.join(options)} {name}.yml"
         return self.run("/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/root",
                         "/bin/sh", "-c", words)  # fmt: skip
 
@@ -132,3 +135,44 @@ def test_what_is_not_declared_whole_is_refused_before_anything_changes(copy: Cop
         done = copy.play(settings=settings)
         assert "Nothing was changed" in done.stdout
         assert "failed=1" in done.stdout
+
+
+@pytest.mark.skipif(not Path("/usr/bin/restic").exists(), reason="Debian's own restic is not installed")
+def test_a_restic_that_is_too_old_is_refused_with_the_way_to_a_newer_one(copy: Copy) -> None:
+    version = subprocess.run(["/usr/bin/restic", "version"], capture_output=True, text=True, check=True).stdout
+    if tuple(map(int, version.split()[1].split(".")[:2])) >= (0, 18):
+        pytest.skip("Debian's own restic is new enough")
+    done = copy.play(settings={"backup_restic_source": ""})
+    assert "failed=1" in done.stdout
+    assert "script/restic" in done.stdout
+    assert "cũ hơn 0.18" in done.stdout
+
+
+def test_the_storage_thins_out_by_the_lines_that_the_play_wrote(copy: Copy) -> None:
+    folder, secret = "/srv/backup/sv-01", "/etc/emrctl/retention-password"
+    settings = {
+        "backup_repository_address": "127.0.0.1",
+        "backup_repository_accounts": ["sv-01:$2y$05$notarealhash"],
+        "backup_repository_retention": [{"name": "sv-01", "path": folder, "password_file": secret}],
+        "backup_repository_keep": "--keep-daily 2",
+    }
+    done = copy.play(name="backup-storage", settings=settings)
+    assert changed(done) > 3
+    unit = (copy.root / "etc/systemd/system/emr-retention.service").read_text(encoding="utf-8")
+    lines = [line.removeprefix("ExecStart=") for line in unit.splitlines() if line.startswith("ExecStart=")]
+    assert [line.split()[5] for line in lines] == ["unlock", "forget"]
+    account = ["setpriv", "--reuid=emrbackup", "--regid=emrbackup", "--clear-groups"]
+
+    def as_account(line: str) -> subprocess.CompletedProcess[str]:
+        return copy.run(*account, "env", "RESTIC_CACHE_DIR=/tmp/retention-cache", "sh", "-c", line)
+
+    (copy.root / secret.lstrip("/")).write_text("a password of a test\n", encoding="utf-8")
+    assert copy.run("sh", "-c", f"chown emrbackup {secret}; chmod 600 {secret}").returncode == 0
+    restic = f"/usr/local/bin/restic --repo {folder} --password-file {secret}"
+    saved = [f"{restic} backup --host sv-01 --tag emr --time '2026-11-0{day} 01:00:00' /etc/hostname" for day in "234"]
+    for line in (f"{restic} init", *saved, *lines):
+        told = as_account(line)
+        assert told.returncode == 0, told.stderr
+    listed = json.loads(as_account(f"{restic} snapshots --json").stdout)
+    assert [one["time"][:10] for one in listed] == ["2026-11-03", "2026-11-04"]
+    assert as_account(f"{restic} check").returncode == 0
