@@ -9,10 +9,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from controlplane.backup.drill import rehearse
 from controlplane.backup.restic import locks
 from tests.integration.backup_host import JobHost
 from tests.integration.backup_peers import Server, served, until
@@ -183,3 +185,56 @@ def test_a_data_set_that_fails_keeps_no_other_from_its_turn(host: JobHost) -> No
     assert (code, "gone: there is no snapshot" in said) == (1, True)
     assert host.record("dataset", "files")["last_drill"]["ok"] is True
     assert host.job("run", "nothing")[0] == 2
+
+
+def test_files_in_use_are_told_marked_and_counted_apart_by_both_drills(host: JobHost, tmp_path: Path) -> None:
+    pacs = tmp_path / "pacs"
+    pacs.mkdir()
+    for name in ("still", "growing", "gone"):
+        (pacs / name).write_text(name, encoding="utf-8")
+    # A restic that finds one file longer and one gone whenever it begins, as in a folder of pictures in use.
+    busy = tmp_path / "busy"
+    busy.write_text(
+        f'#!/bin/sh\ncase "$*" in *" backup "*) echo more >>{pacs}/growing; rm {pacs}/gone ;; esac\n'
+        f'{host.program} "$@"\ncode=$?; case "$*" in *" backup "*) echo new >{pacs}/gone ;; esac; exit $code\n',
+        encoding="utf-8",
+    )
+    busy.chmod(0o755)
+    sets = [host.config["datasets"][0] | {"name": "pacs", "paths": [str(pacs)]}]
+    code, said = host.job("run", restic=str(busy), datasets=sets)
+    assert code == 0, said
+    assert "2 tệp vẫn thay đổi" in said
+    assert "2 files still changed" in said
+    (taken,) = host.record("dataset", "pacs")["snapshots"]
+    assert taken["changed"] == 2
+    assert host.job("drill", datasets=sets) == (0, "")
+    done = host.record("dataset", "pacs")["last_drill"]
+    assert (done["ok"], done["hashes_verified"], done["hashes_wrong"], done["hashes_changed"]) == (True, 1, 0, 2)
+    there = host.repository("nas", str(host.folder / "plain"))
+    deep = rehearse(there, "pacs", lambda: datetime.now(UTC), host="sv-test", record=str(host.state))
+    assert (deep.ok, deep.hashes_verified, deep.hashes_wrong) == (True, 1, 0)
+
+
+def test_a_spot_check_finds_wrong_excludes_changed_bytes_and_mass_encryption_where_the_data_lie(
+    host: JobHost, tmp_path: Path
+) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    for number in range(6):
+        (share / f"đơn {number}.txt").write_text(f"dòng {number}\n" * 400, encoding="utf-8")
+    (share / "kept.tmp").write_text("not to be lost", encoding="utf-8")
+    mine = host.config["datasets"][0] | {"name": "share", "paths": [str(share)], "excludes": ["*.tmp"]}
+    assert host.job("run", datasets=[mine]) == (0, "")
+    assert host.job("spot", datasets=[mine]) == (0, "")
+    found = host.record("dataset", "share")["last_spot"]
+    assert (found["ok"], found["same"], found["not_archived_count"], found["left_out"]) == (True, 6, 0, 1)
+    # The register that the hospital adopted knows nothing of that exclude.
+    code, said = host.job("spot", datasets=[mine | {"declared_excludes": []}])
+    assert (code, "no declared exclude means them" in said, "kept.tmp" in said) == (1, True, True)
+    for path in share.glob("*.txt"):
+        path.write_bytes(os.urandom(path.stat().st_size))
+    code, said = host.job("spot", datasets=[mine])
+    assert (code, "BÁO ĐỘNG" in said, "ALARM, 100.0 %" in said) == (1, True, True)
+    found = host.record("dataset", "share")["last_spot"]
+    assert (found["ok"], found["alarm"], found["encrypted"], found["changed"]) == (False, True, 6, 6)
+    assert str(share) not in json.dumps(found), "a path may name a patient"

@@ -18,6 +18,9 @@ STATE = "/var/lib/emrctl/backup"
 
 CHECK_DAYS = 7
 DRILL_DAYS = {"database": 30, "files": 90}
+SPOT_DAYS = 8
+"""A weekly look that was made up a day late is not late."""
+
 GRACE_HOURS = 2
 """A daily snapshot that starts a little later than yesterday is not late."""
 
@@ -204,6 +207,33 @@ def _whole(document: Document, key: str) -> int:
     return value
 
 
+def read_spots(text: str) -> dict[str, Any]:
+    """How the last comparison of every data set of folders with its archive ended, by the job's own record.
+
+    ``alarms`` are data sets of which many files changed and some look encrypted. A host that saves no folder has no
+    figures; a data set that was never compared counts as not agreeing.
+    """
+    now, state = part(text, "now", "state")
+    seconds = whole(now)
+    _, datasets = _documents(state)
+    spots = {_name(d): d.get("last_spot") for d in datasets if str(d.get("source")).startswith("path:")}
+    unlike, alarms, late = [], [], []
+    for name, spot in sorted(spots.items()):
+        if not isinstance(spot, dict) or not _within(seconds, _at(spot, "at"), SPOT_DAYS * 86_400):
+            late.append(name)
+        elif spot.get("ok") is not True:
+            unlike.append(name)
+        if isinstance(spot, dict) and spot.get("alarm") is True:
+            alarms.append(name)
+    figures = {
+        "late": late,
+        "unlike": unlike,
+        "alarms": alarms,
+        "not_agreeing_count": len({*late, *unlike, *alarms}),
+    }
+    return {"datasets": len(spots), **_known([{}] * len(spots), figures)}
+
+
 def read_coverage(text: str) -> dict[str, Any]:
     """Databases of this host and places that hold its data, and those of them that no data set of the record names.
 
@@ -341,6 +371,14 @@ FACTS: tuple[Fact, ...] = (
         f"[ ! -d {STATE} ] || [ -r {STATE} ] || exit 77; echo '-- now'; date +%s; echo '-- state'; {_STATE}; true",
         read_state,
         "data sets, repositories, copies; seconds of the slowest restore",
+        "docs/reference/backup-state.md",
+    ),
+    Fact(
+        "backup.spots",
+        "shell",
+        f"[ ! -d {STATE} ] || [ -r {STATE} ] || exit 77; echo '-- now'; date +%s; echo '-- state'; {_STATE}; true",
+        read_spots,
+        "data sets of folders",
         "docs/reference/backup-state.md",
     ),
     Fact(

@@ -1,21 +1,21 @@
 #!/usr/bin/python3
-"""The backup job of one host: saves, checks, rehearses, tries to delete, and keeps the record of all that.
+"""The backup job of one host: saves, checks, rehearses, compares, tries to delete, and keeps the record of all that.
 
-Usage: emr-backup init | run [DATASET...] | check | refusal | drill [DATASET...]. It reads /etc/emrctl/backup.json,
-which holds no secret, and needs restic, Python's standard library and (for databases) the programs of their servers.
-The modules emr_*.py lie beside it. It forgets no snapshot: retention is the work of the repository's host. One data
-set or repository that fails keeps no other from its turn. Exit codes: 0 done, 1 something failed, 2 usage.
+Usage: emr-backup init | run [DATASET...] | check | refusal | drill [DATASET...] | spot [DATASET...]. It reads
+/etc/emrctl/backup.json, which holds no secret, and needs restic, Python's standard library and (for databases) the
+programs of their servers. The modules emr_*.py lie beside it. It forgets no snapshot: retention is the work of the
+repository's host. One data set or repository that fails keeps no other from its turn. Exit codes: 0 done, 1 something
+failed, 2 usage.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fnmatch
-import hashlib
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -24,6 +24,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from emr_files import compare_files, entry, excluded, files_below, head, read_listing, verify
 from emr_restic import NO_VERDICT, attempt, cause, deletion_answer, failure, restic, snapshots
 from emr_sources import dump_fault, gather
 from emr_words import JobError, say, tell
@@ -122,15 +123,19 @@ def save(config, repository, dataset, paths, lists):
         words = ("--json", "backup", "--host", host, "--tag", name, *excludes, "--", *paths, *lists)
         done = restic(config, repository, *words, fine=(0, INCOMPLETE))
         unread = unreadable(done.said)
-        if not unread and all(stamp(path) == seen for path, seen in before.items()):
+        moved = [path for path, seen in before.items() if stamp(path) != seen]
+        if not unread and not moved:
             break
         if turn + 1 < TRIES:
             say("changing", name=name)
     if unread:
         raise JobError("unread", repository=repository["name"], count=len(unread), path=unread[0])
+    if moved:
+        say("in_use", name=name, count=len(moved), path=moved[0])
     summary = json.loads(done.out.strip().splitlines()[-1])
     kept = len(snapshots(config, repository, "--tag", name, "--host", host))
-    return {"repository": repository["name"], "id": summary["snapshot_id"], "at": int(time.time()), "kept": kept}
+    taken = {"repository": repository["name"], "id": summary["snapshot_id"], "at": int(time.time()), "kept": kept}
+    return taken | {"changed": len(moved)}
 
 
 def unreadable(said):
@@ -146,23 +151,16 @@ def unreadable(said):
 
 def write_manifest(name, paths, excludes):
     """Hash every file; path -> (size, time of change) as hashed."""
-    seen, lines = {}, []
+    seen, lines = {}, [head(int(time.time()))]
     for path in files_below(paths, excludes):
         with contextlib.suppress(FileNotFoundError):
-            seen[path] = stamp(path)
-            with Path(path).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            escaped = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-            lines.append(f"{mark(escaped != path)}{digest}  {escaped}\n")
+            line, listed = entry(path)
+            lines.append(line)
+            seen[path] = (listed.size, listed.changed_ns)
     target = STATE / "manifests" / f"{name}.sha256"
     target.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
     target.chmod(0o600)
     return seen
-
-
-def mark(escaped):
-    """sha256sum's sign of an escaped name."""
-    return "\\" if escaped else ""
 
 
 def stamp(path):
@@ -172,25 +170,6 @@ def stamp(path):
     except FileNotFoundError:
         return None
     return found.st_size, found.st_mtime_ns
-
-
-def files_below(paths, excludes):
-    """Every regular file that no exclude means."""
-    for root in paths:
-        found = [Path(root)] if Path(root).is_file() else Path(root).rglob("*")
-        for path in found:
-            if path.is_file() and not path.is_symlink() and not excluded(str(path), excludes):
-                yield str(path)
-
-
-def excluded(path, patterns):
-    """As restic means it: with a slash from the root, else for each part of the path."""
-    return any(
-        fnmatch.fnmatch(path, pattern) or path.startswith(pattern.rstrip("/") + "/")
-        if pattern.startswith("/")
-        else any(fnmatch.fnmatch(part, pattern) for part in path.split("/"))
-        for pattern in patterns
-    )
 
 
 # --------------------------------------------------------------------------------- check, refusal, drill, init
@@ -260,7 +239,6 @@ def drill(config, dataset):
     """Restore the newest snapshot and compare every file with its hash."""
     began, name = time.time(), dataset["name"]
     snapshot, repository = newest(config, dataset)
-    verified, wrong, ok = 0, 0, True
     with tempfile.TemporaryDirectory(prefix="emr-drill-") as place:
         done = attempt(config, repository, "--no-lock", "restore", snapshot["id"], "--target", place)
         ok = done.code == 0
@@ -268,17 +246,52 @@ def drill(config, dataset):
             tell(failure(repository, done))
         lists = Path(place) / str(STATE).lstrip("/") / "manifests" / f"{name}.sha256"
         text = lists.read_text(encoding="utf-8", errors="surrogateescape") if lists.exists() else ""
-        for line in filter(None, text.split("\n")):
-            same = agrees(line, Path(place))
-            verified, wrong = verified + same, wrong + (not same)
+        seen = verify(read_listing(text), Path(place))
         if fault := dump_fault(Path(place), STATE, dataset):
             say("dump_broken", name=name, why=fault)
             ok = False
-    found = {"at": int(time.time()), "ok": ok and verified > 0 and not wrong, "repository": repository["name"]}
-    found |= {"rto_seconds": round(time.time() - began), "hashes_verified": verified, "hashes_wrong": wrong}
-    found["rpo_seconds"] = max(0, round(began - seconds_of(snapshot["time"])))
+    wrong = len(seen.wrong) + len(seen.missing)
+    if wrong:
+        say("hashes_wrong", name=name, count=wrong, path=(*seen.wrong, *seen.missing)[0])
+    found = {"at": int(time.time()), "ok": ok and seen.right > 0 and not wrong, "repository": repository["name"]}
+    found |= {"rto_seconds": round(time.time() - began), "hashes_verified": seen.right, "hashes_wrong": wrong}
+    found |= {"hashes_changed": len(seen.changed), "rpo_seconds": max(0, round(began - seconds_of(snapshot["time"])))}
     keep(load("dataset", name) | {"last_drill": found})
     return found["ok"]
+
+
+def spot(config, dataset):
+    """Hold the folders of a data set against its newest snapshot: wrong excludes, changed bytes, mass encryption.
+
+    Paths may name patients, so the record keeps counts alone; the journal of this host names one of each kind.
+    """
+    name, paths = dataset["name"], dataset["paths"]
+    if not paths:  # a dump alone is another one every night; the drill proves it
+        return True
+    snapshot, repository = newest(config, dataset)
+    out = restic(config, repository, "--json", "--no-lock", "ls", snapshot["id"]).out
+    archive = {d["path"] for d in map(json.loads, out.splitlines()) if d.get("type") == "file"}
+
+    @contextlib.contextmanager
+    def restored(patterns):
+        with tempfile.TemporaryDirectory(prefix="emr-spot-") as place:
+            only = [word for pattern in patterns for word in ("--include", pattern)]
+            restic(config, repository, "--no-lock", "restore", snapshot["id"], "--target", place, *only)
+            yield Path(place)
+
+    excludes, seed = dataset.get("declared_excludes", dataset.get("excludes", [])), secrets.randbelow(2**31)
+    at, count = seconds_of(snapshot["time"]), config.get("spot_files", 50)
+    found = compare_files(paths, excludes, archive, at, restored, count=count, seed=seed)
+    for code, told in (("spot_wrong", found.wrong), ("spot_left_out", found.not_archived)):
+        if told:
+            say(code, name=name, count=len(told), path=told[0])
+    if found.alarm:
+        say("spot_alarm", name=name, share=found.changed_share_percent, path=found.encrypted[0])
+    figures = {k: len(v) if isinstance(v, tuple) else v for k, v in vars(found).items() if k != "not_archived"}
+    left_out = sum(excluded(path, dataset.get("excludes", [])) for path in files_below(paths))
+    figures |= {"left_out": left_out, "seed": seed, "repository": repository["name"], "snapshot": snapshot["id"]}
+    keep(load("dataset", name) | {"last_spot": {"at": int(time.time())} | figures})
+    return found.ok
 
 
 def newest(config, dataset):
@@ -294,18 +307,6 @@ def newest(config, dataset):
     if not found:
         raise JobError("no_snapshot", name=name)
     return max(found, key=lambda one: one[0])[1:]
-
-
-def agrees(line, root):
-    """Whether a restored file has the hash of its line."""
-    escaped, digest, path = re.fullmatch(r"(\\?)([0-9a-f]{64})  (.+)", line).groups()
-    if escaped:
-        path = re.sub(r"\\[nr\\]", lambda m: {"\\n": "\n", "\\r": "\r"}.get(m[0], "\\"), path)
-    try:
-        with (root / path.lstrip("/")).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == digest
-    except OSError:
-        return False
 
 
 def seconds_of(text):
@@ -348,15 +349,15 @@ def stop(number, frame):
 
 def main(words):
     """Carry one verb out over everything that is declared, or over the data sets that are named."""
-    verbs = {"init": init, "run": run, "check": check, "refusal": refusal, "drill": drill}
+    verbs = {"init": init, "run": run, "check": check, "refusal": refusal, "drill": drill, "spot": spot}
     if not words or words[0] not in verbs:
-        tell("usage: init | run [DATASET...] | check | refusal | drill [DATASET...]")
+        tell("usage: init | run [DATASET...] | check | refusal | drill [DATASET...] | spot [DATASET...]")
         return 2
     signal.signal(signal.SIGTERM, stop)
     verb, names = words[0], words[1:]
     try:
         config = read_config()
-        over = config["datasets"] if verb in ("run", "drill") else config["repositories"]
+        over = config["datasets"] if verb in ("run", "drill", "spot") else config["repositories"]
         if missing := set(names) - {one["name"] for one in over}:
             say("not_declared", names=", ".join(sorted(missing)))
             return 2

@@ -135,6 +135,26 @@ SENTENCES = {
         "{name}: có tệp thay đổi trong lúc sao lưu; đang sao lưu lại.",
         "{name}: files changed while they were saved; saving again.",
     ),
+    "in_use": (
+        "{name}: {count} tệp vẫn thay đổi trong lúc sao lưu, ví dụ {path}; bản chụp có chúng nhưng mã băm không chứng minh được, khi diễn tập sẽ đếm riêng.",
+        "{name}: {count} files still changed while they were saved, {path} for one; the snapshot holds them, but their hashes prove nothing and a rehearsal counts them apart.",
+    ),
+    "hashes_wrong": (
+        "{name}: {count} tệp khôi phục sai mã băm hoặc thiếu, ví dụ {path}.",
+        "{name}: {count} restored files have a wrong hash or are missing, {path} for one.",
+    ),
+    "spot_wrong": (
+        "{name}: ít nhất {count} tệp khác bản trong kho dù không ghi nhận thay đổi, ví dụ {path}.",
+        "{name}: at least {count} files differ from the archive although nothing says that they changed, {path} for one.",
+    ),
+    "spot_left_out": (
+        "{name}: ít nhất {count} tệp không có trong kho mà cũng không được khai loại trừ, ví dụ {path}; hãy xem lại excludes và paths.",
+        "{name}: at least {count} files are not in the archive and no declared exclude means them, {path} for one; look at excludes and paths.",
+    ),
+    "spot_alarm": (
+        "{name}: BÁO ĐỘNG, {share} % tệp đã đổi hoặc biến mất và có tệp trông như bị mã hóa, ví dụ {path}. Ngắt máy khỏi mạng, không ghi đè bản sao và báo người phụ trách an ninh mạng.",
+        "{name}: ALARM, {share} % of the files changed or vanished and some look encrypted, {path} for one. Cut the host from the network, overwrite no copy and tell the security officer.",
+    ),
     "no_snapshot": (
         "{name}: không có bản chụp nào để diễn tập.",
         "{name}: there is no snapshot to rehearse with.",
