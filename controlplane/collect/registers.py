@@ -221,7 +221,10 @@ def _backups(r: _Reader) -> Form:
         "offsite": f.flag,
         "offline": f.flag,
         "same_host": f.flag,
+        "escrowed_on": f.maybe_day,
+        "keeper": f.maybe_text,
     }
+    not_sealed = {"escrowed_on": None, "keeper": None}
     dataset: Form = {
         "name": name,
         "host": r._scope_name,
@@ -234,7 +237,7 @@ def _backups(r: _Reader) -> Form:
         "rpo_minutes": r.maybe_span,
         "repositories": f.each(name),
     }
-    return {"reviewed_on": f.maybe_day, "repositories": r.rows(repository), "datasets": r.rows(dataset)}
+    return {"reviewed_on": f.maybe_day, "repositories": r.rows(repository, not_sealed), "datasets": r.rows(dataset)}
 
 
 FORMS: Mapping[str, Callable[[_Reader], Form]] = {

@@ -98,6 +98,7 @@ def test_a_preview_changes_nothing_an_apply_does_and_a_second_one_finds_nothing_
     done = copy.play()
     assert changed(done) > 6
     assert "a canary password" not in done.stdout
+    assert "vừa tạo mật khẩu kho nas." in done.stdout, "the play tells people what to print and seal"
     secrets = copy.root / "etc" / "emrctl" / "secrets"
     assert secrets.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in secrets.iterdir()} == {0o600}
@@ -114,12 +115,13 @@ def test_the_job_that_was_installed_saves_checks_and_rehearses(copy: Copy) -> No
         copy.play()
     lines = (copy.root / "etc" / "cron.d" / "emr-backup").read_text().splitlines()
     verbs = [line.split(" emr-backup ")[-1].split()[-1] for line in lines if " root " in line]
-    assert verbs == ["run", "check", "drill", "refusal"]
-    for verb in ("run", "check", "drill"):
+    assert verbs == ["run", "check", "drill", "spot", "refusal"]
+    for verb in ("run", "check", "drill", "spot"):
         done = copy.run("/usr/local/sbin/emr-backup", verb)
         assert done.returncode == 0, done.stderr
     record = json.loads((copy.root / "var/lib/emrctl/backup/dataset-files.json").read_text())
     assert record["last_drill"]["ok"]
+    assert record["last_spot"]["ok"]
     assert record["rpo_minutes"] == 1440
     assert {s["repository"] for s in record["snapshots"]} == {"nas", "far"}
 

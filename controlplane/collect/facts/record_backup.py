@@ -1,10 +1,21 @@
-"""Whether the plan of backups that the hospital adopted is carried out where the data lie."""
+"""Whether the plan of backups that the hospital adopted is carried out where the data lie, and its keys are sealed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
-from controlplane.collect.facts.record_text import Document, mapping, named, objects, reviewed_days, text, texts
+from controlplane.collect.facts.record_text import (
+    Document,
+    mapping,
+    maybe_day,
+    named,
+    objects,
+    reviewed_days,
+    text,
+    texts,
+)
 from controlplane.domain.model import Fact
 
 
@@ -26,6 +37,29 @@ def read_plan(raw: str) -> dict[str, Any]:
     return {"declared": len(rows), "adopted": adopted, "hosts_answered": len(held)} | found
 
 
+SEALED_DAYS = 400
+"""An envelope is opened for trial and sealed again once a year; a month late is still on time."""
+
+
+def read_keys(raw: str) -> dict[str, Any]:
+    """Repositories whose key no sealed envelope holds on record: no day, no keeper, or not tried for over a year.
+
+    Without the key nobody opens a backup. A register that nobody adopted, or one without a repository, gives no figure.
+    """
+    document = Document(raw)
+    register, today = document.register("backups"), document.today()
+    rows = objects(register.get("repositories"))
+    found = named("not_escrowed", (text(row.get("name")) for row in rows if not _sealed(row, today)))
+    if reviewed_days(register, today) is None or not rows:
+        found = dict.fromkeys(found)
+    return {"repositories": len(rows)} | found
+
+
+def _sealed(row: Mapping[str, Any], today: date) -> bool:
+    day = maybe_day(row.get("escrowed_on"))
+    return day is not None and bool(row.get("keeper")) and 0 <= (today - day).days <= SEALED_DAYS
+
+
 FACTS: tuple[Fact, ...] = (
     Fact(
         "backup.plan",
@@ -33,6 +67,15 @@ FACTS: tuple[Fact, ...] = (
         "backup.state register:backups today",
         read_plan,
         "data sets",
+        "inventory/registers/backups.yaml",
+        kinds=("site",),
+    ),
+    Fact(
+        "backup.keys",
+        "record",
+        "register:backups today",
+        read_keys,
+        "repositories",
         "inventory/registers/backups.yaml",
         kinds=("site",),
     ),
