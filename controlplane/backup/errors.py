@@ -55,6 +55,21 @@ def cause(exit_code: int, said: str) -> str:
     return next((code for code, words in _BY_WORDS if re.search(words, low)), "failed")
 
 
+_DENIED = r"\b40[13]\b|forbidden|permission denied|access ?denied|operation not permitted"
+
+
+def removal_refused(said: str) -> bool | None:
+    """What was said of the removal of a snapshot: refused, failed for another reason, or None when nothing was said.
+
+    A lock or a log-in that was denied is no word about the removal.
+    """
+    low = said.lower()
+    told = [line for line in low.splitlines() if "remove(<snapshot/" in line]
+    if told:
+        return any(re.search(_DENIED, line) for line in told)
+    return True if "unable to remove snapshot/" in low else None
+
+
 def last_words(said: str) -> str:
     """The sentence with which the program ended: its fatal line, or the last one that is no stack of calls."""
     lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("\t")]

@@ -74,20 +74,46 @@ class Lock:
 
 @dataclass(frozen=True)
 class Ran:
-    """One run of restic."""
+    """One run of restic. ``stopped``: its time was up, so it was ended."""
 
     exit_code: int
     out: str
     said: str  # what it wrote to its standard error
+    stopped: bool = False
+    seconds: float = 0  # the deadline it had
 
 
 def run(repository: Repository, command: Sequence[str], seconds: float = 3600) -> Ran:
     """Run one command within a deadline. Raises ``BackupError`` when it does not start or does not end in time."""
+    ran = attempt(repository, command, seconds)
+    if ran.stopped:
+        raise failure(repository, ran)
+    return ran
+
+
+def attempt(repository: Repository, command: Sequence[str], seconds: float) -> Ran:
+    """Run one command; what is stopped by the deadline is told like any other end, with what it said by then.
+
+    Raises ``BackupError`` when it does not start.
+    """
     refuse_open_password(repository)
     environment = make_environment(repository)
     Path(environment["RESTIC_CACHE_DIR"]).mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _started(command, environment) as process:
+        try:
+            out, said = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            out, said = _end(process)
+            return Ran(process.returncode, out, said, stopped=True, seconds=seconds)
+        except BaseException:
+            _end(process)
+            raise
+    return Ran(process.returncode, out, said, seconds=seconds)
+
+
+def _started(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[str]:
     try:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -100,22 +126,6 @@ def run(repository: Repository, command: Sequence[str], seconds: float = 3600) -
         )
     except OSError as error:
         raise BackupError("no_program", program=command[0], why=error.strerror or str(error)) from None
-    with process:
-        try:
-            out, said = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            out, said = _end(process)
-            code = cause(1, said)
-            raise BackupError(
-                "timeout" if code in ("failed", "no_repository") else code,
-                repository=repository.name,
-                seconds=round(seconds),
-                why=last_words(said),
-            ) from None
-        except BaseException:
-            _end(process)
-            raise
-    return Ran(process.returncode, out, said)
 
 
 def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
@@ -151,8 +161,12 @@ def ask(repository: Repository, command: Sequence[str], seconds: float = 3600, f
 
 def failure(repository: Repository, ran: Ran) -> BackupError:
     """The error that a failed run stands for; a lock is looked at to tell whether anybody lives behind it."""
-    code = "interrupted" if ran.exit_code < 0 else cause(ran.exit_code, f"{ran.said}\n{ran.out}")
     figures: dict[str, Any] = {"repository": repository.name, "why": last_words(_sentence(ran))}
+    code = cause(1 if ran.stopped else ran.exit_code, f"{ran.said}\n{ran.out}")
+    if ran.stopped and code in ("failed", "no_repository"):
+        return BackupError("timeout", seconds=round(ran.seconds), **figures)
+    if ran.exit_code < 0 and not ran.stopped:
+        code = "interrupted"
     if code == "locked":
         found = re.search(r"locked(?: exclusively)? by PID (\d+) on (\S+)", ran.said + ran.out)
         pid, host = (int(found[1]), found[2]) if found else (0, "?")

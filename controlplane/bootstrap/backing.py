@@ -62,14 +62,14 @@ class Backing(Judgements):
         return kept
 
     def prove_refusals(self, repository: str = "") -> list[Row]:
-        """Try to delete a canary from repositories by this machine's own credentials."""
+        """Try to delete a canary from repositories by this machine's own credentials; what was not tried says so."""
         kept = []
         for one in self._repositories(repository):
             try:
                 proof = prove_refusal(one, self.clock, "controlplane")
-                body = proof.document() | {"ok": proof.refused}
+                body = proof.document() | {"ok": proof.refused, "tried": True}
             except BackupError as error:
-                body = {"repository": one.name, "ok": False, "error": error.code, "said": error.words}
+                body = {"repository": one.name, "ok": False, "tried": False, "error": error.code, "said": error.words}
             kept.append(self._keep_drill("refusal", {"result": body}))
         return kept
 

@@ -73,7 +73,9 @@ def tell(what: str, kept: list[dict[str, Any]], json: bool) -> None:
         said = result.get("said_en" if s.lang == "en" else "said") or result.get("said") or "-"
         words = said if isinstance(said, str) else said.in_(s.lang)
         figures = {key: value for key, value in result.items() if isinstance(value, int | float | str)}
-        key = what if good or not result.get("error") else "ended"
+        key = what
+        if result.get("error"):
+            key = "not_tried" if result.get("tried") is False else "ended"
         s.tell(f"cli.backup_{key}", **figures | {"mark": "✓" if good else "✗", "said": words})
         s.tell("cli.head", seal=body["seal"])
     leave(0 if all(body["result"]["ok"] for body in kept) else FAILED)

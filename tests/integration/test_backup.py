@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.backup.drill import prove_refusal
 from controlplane.backup.errors import BackupError
 from controlplane.backup.repository import Retention
 from controlplane.backup.restic import (
@@ -116,15 +117,34 @@ def test_a_live_lock_is_waited_for_and_the_lock_of_a_killed_backup_is_not(bench:
     keep = Retention(last=1)
     assert refused(lambda: forget(bench.repository, keep, prune=True)).code == "locked"
     assert release_stale(bench.repository, now)[0] == [], "a lock that somebody lives behind stays"
+    held = refused(lambda: prove_refusal(bench.repository, now, "sv-test"))
+    assert (held.code, held.figures["pid"]) == ("locked", backup_under_way.pid), "not tried is not refused"
     os.kill(backup_under_way.pid, signal.SIGKILL)
     assert backup_under_way.join().code == "interrupted"
     assert refused(lambda: forget(bench.repository, keep, prune=True)).code == "stale_lock"
+    assert refused(lambda: prove_refusal(bench.repository, now, "sv-test")).code == "stale_lock"
     removed, left = release_stale(bench.repository, now)
     assert (len(removed), left) == (1, [])
-    assert [s.id for s in snapshots(bench.repository)] == [s.id for s in before], "half a backup is no snapshot"
+    assert {s.id for s in snapshots(bench.repository, "files")} == {s.id for s in before}
+    assert snapshots(bench.repository, "big") == [], "half a backup is no snapshot"
+    plain = prove_refusal(bench.repository, now, "sv-test")
+    assert (plain.refused, plain.snapshots_after) == (False, plain.snapshots_before - 1), "a plain folder lets it go"
     bench.still_whole(before)
     bench.save()
     check(bench.repository, 1, 1)
+
+
+def test_a_deletion_is_refused_only_when_it_was_tried(bench: Bench) -> None:
+    """The forget of a client that hangs, and of one that claims to be done: the canary stays both times."""
+    init(bench.repository)
+    odd = bench.folder / "odd"
+    odd_one = replace(bench.repository, program=str(odd))
+    for answer, code in (("sleep 30", "timeout"), ("exit 0", "")):
+        odd.write_text(f'#!/bin/sh\ncase "$*" in *" forget "*) {answer} ;; esac\nexec {bench.program} "$@"\n')
+        odd.chmod(0o755)
+        if code:
+            assert refused(lambda: prove_refusal(odd_one, now, "sv-test", seconds=5)).code == code
+    assert prove_refusal(odd_one, now, "sv-test").refused, "it claims to have deleted what is still there"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted, which needs root")

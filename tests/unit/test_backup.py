@@ -9,7 +9,7 @@ import pytest
 
 from controlplane import texts
 from controlplane.backup import repository as words_for
-from controlplane.backup.errors import BackupError, cause, last_words
+from controlplane.backup.errors import BackupError, cause, last_words, removal_refused
 from controlplane.backup.repository import Repository, Retention, make_environment, next_part
 from controlplane.backup.restic import Lock, parse_time
 
@@ -84,6 +84,28 @@ SAID = {
 def test_a_failure_is_told_by_its_cause_and_has_a_sentence_in_both_tongues(code):
     assert cause(*SAID[code]) == code
     assert texts.has(f"backup.{code}")
+
+
+# What restic 0.14.0 and 0.18.0 really said of a removal, or of what kept it from being tried.
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        (True, "Remove(<snapshot/10a58d1681>) failed: unexpected HTTP response (403): 403 Forbidden\nunable to remove "
+               "snapshot/10a58d1681815564 from the repository"),
+        (True, "Remove(<snapshot/10a58d1681>) returned error, retrying after 552.330144ms: blob not removed, server "
+               "response: 403 Forbidden (403)"),
+        (True, "Remove(<snapshot/d20d5f2d23>) failed: Remove /r/snapshots/d20d5f2d23: permission denied"),
+        (True, "unable to remove snapshot/d20d5f2d232599a0 from the repository"),
+        (False, "Remove(<snapshot/10a58d1681>) failed: unexpected HTTP response (500): 500 Internal Server Error\n"
+                "unable to remove snapshot/10a58d1681815564 from the repository"),
+        (None, "unable to create lock in backend: repository is already locked by PID 26210 on vm by root"),
+        (None, "Save(<lock/95db5ba9e1>) failed: open /r/locks/95db5ba9e1: permission denied"),
+        (None, "nobody@127.0.0.1: Permission denied (publickey)."),
+        (None, ""),
+    ],
+)  # fmt: skip
+def test_only_a_refused_removal_counts_as_refused(refused, said):
+    assert removal_refused(said) is refused
 
 
 def test_exit_codes_decide_where_restic_gives_them():
