@@ -24,6 +24,9 @@ from controlplane.backup.repository import CANARY, RECORD, Repository, make_back
 from controlplane.backup.scratch import restored_rows
 
 Clock = Callable[[], datetime]
+LEAST_FREE_BYTES = 1_000_000_000
+"""What a restore for trial leaves free on its disk."""
+
 MOST_NAMED = 20
 """How many paths a result names; the rest are counted."""
 
@@ -98,6 +101,7 @@ def rehearse(
 def _restored(drill: Rehearsal, repository: Repository, place: Path, record: Path) -> Rehearsal:
     snapshot = restic.newest(repository, drill.dataset, drill.host)
     age = int((drill.started_at - snapshot.at).total_seconds())
+    _refuse_without_room(repository, snapshot.id, place)
     restic.restore(repository, snapshot.id, place)
     seen = _hashes(record / "manifests" / f"{drill.dataset}.sha256", drill.dataset, place)
     drill = replace(
@@ -113,6 +117,13 @@ def _restored(drill: Rehearsal, repository: Repository, place: Path, record: Pat
         drill = _queried(drill, record)
     whole = drill.hashes_verified > 0 and not drill.hashes_wrong and not drill.tables_wrong
     return replace(drill, ok=whole and (drill.tables > 0 or not drill.database))
+
+
+def _refuse_without_room(repository: Repository, snapshot: str, place: Path) -> None:
+    """A drill that nobody watches must not fill the disk that the control plane itself lives on."""
+    wanted, free = restic.restored_bytes(repository, snapshot), shutil.disk_usage(place).free
+    if wanted + LEAST_FREE_BYTES > free:
+        raise BackupError("no_room", path=place.parent, wanted=wanted // 10**6, free=free // 10**6)
 
 
 def _hashes(manifest: Path, dataset: str, place: Path) -> Verified:

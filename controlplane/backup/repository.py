@@ -117,9 +117,9 @@ def make_check_command(repository: Repository, part: int = 0, of: int = 0) -> tu
     return _base(repository, "check", *([f"--read-data-subset={part}/{of}"] if of else []))
 
 
-def make_stats_command(repository: Repository, mode: str = "raw-data") -> tuple[str, ...]:
-    """How much a repository holds; ``raw-data`` is what it takes on the disk."""
-    return _base(repository, "--no-lock", "stats", "--mode", mode)
+def make_stats_command(repository: Repository, mode: str = "raw-data", snapshot: str = "") -> tuple[str, ...]:
+    """How much a repository holds; ``raw-data`` is what it takes on the disk, ``restore-size`` what a restore takes."""
+    return _base(repository, "--no-lock", "stats", "--mode", mode, *([_id(snapshot)] if snapshot else []))
 
 
 def make_restore_command(

@@ -26,6 +26,9 @@ OLDEST = (0, 14)
 LOCK_STALE_AFTER = timedelta(minutes=30)
 """restic renews its lock every five minutes and itself calls one of this age stale."""
 
+CTRL_C = 130
+"""restic's exit code when it was asked to stop and did so in order."""
+
 GENTLE_SECONDS = 5.0
 """How long an interrupted restic may take to remove its lock before it is ended."""
 
@@ -100,6 +103,7 @@ def attempt(repository: Repository, command: Sequence[str], seconds: float) -> R
     environment = make_environment(repository)
     Path(environment["RESTIC_CACHE_DIR"]).mkdir(mode=0o700, parents=True, exist_ok=True)
     with _started(command, environment) as process:
+        _RUNNING.add(process)
         try:
             out, said = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -108,7 +112,19 @@ def attempt(repository: Repository, command: Sequence[str], seconds: float) -> R
         except BaseException:
             _end(process)
             raise
+        finally:
+            _RUNNING.discard(process)
     return Ran(process.returncode, out, said, seconds=seconds)
+
+
+_RUNNING: set[subprocess.Popen[str]] = set()
+
+
+def end_all() -> None:
+    """Ask every restic that this process has started to stop; whoever waits for one is told that it was interrupted."""
+    for process in list(_RUNNING):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
 
 
 def _started(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[str]:
@@ -165,7 +181,7 @@ def failure(repository: Repository, ran: Ran) -> BackupError:
     code = cause(1 if ran.stopped else ran.exit_code, f"{ran.said}\n{ran.out}")
     if ran.stopped and code in ("failed", "no_repository"):
         return BackupError("timeout", seconds=round(ran.seconds), **figures)
-    if ran.exit_code < 0 and not ran.stopped:
+    if (ran.exit_code < 0 or ran.exit_code == CTRL_C) and not ran.stopped:
         code = "interrupted"
     if code == "locked":
         found = re.search(r"locked(?: exclusively)? by PID (\d+) on (\S+)", ran.said + ran.out)
@@ -258,6 +274,15 @@ def snapshots(repository: Repository, tag: str = "", host: str = "", seconds: fl
     except (ValueError, KeyError, TypeError):
         raise BackupError("garbled", repository=repository.name) from None
     return sorted(found, key=lambda s: s.at)
+
+
+def restored_bytes(repository: Repository, snapshot: str, seconds: float = 3600) -> int:
+    """How many bytes a restore of a snapshot takes. Raises ``BackupError``."""
+    ran = ask(repository, words_for.make_stats_command(repository, "restore-size", snapshot), seconds)
+    found = documents(ran.out)
+    if not found or "total_size" not in found[-1]:
+        raise BackupError("garbled", repository=repository.name)
+    return int(found[-1]["total_size"])
 
 
 def newest(repository: Repository, tag: str, host: str = "") -> Snapshot:

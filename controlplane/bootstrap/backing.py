@@ -18,6 +18,9 @@ from controlplane.reports.minutes import render_minutes
 DRILL = "drill"
 """The kind of link that keeps a rehearsal, a check, a comparison or a refused deletion."""
 
+CUT_SHORT = "interrupted"
+"""How a rehearsal ended that was cut short, by the end of the service for one: it says nothing of the backup."""
+
 CHECK_PARTS = 14
 """Checks that together read every byte of a repository: two weeks of daily ones."""
 
@@ -44,7 +47,7 @@ class Backing(Judgements):
         )
         body, purpose = drill.document(), row["purpose"]["vi"]
         paper = render_minutes(body, purpose, self.campaign.hospital, texts.speaker("vi"), row["rpo_minutes"])
-        noted = note_drill(record, drill)
+        noted = drill.error != CUT_SHORT and note_drill(record, drill)
         kept = {"result": body, "minutes": self.archive.vault.put(paper), "noted": noted}
         return self._keep_drill("restore", kept), paper
 
@@ -91,7 +94,7 @@ class Backing(Judgements):
 
     def drills(self, what: str = "") -> list[Row]:
         """Everything of the kind that was kept, the oldest first."""
-        bodies = [self.archive.body(link) for link in self.archive.chain(DRILL)]
+        bodies = [self.archive.body(link) | {"link": link.seq, "seal": link.seal} for link in self.archive.chain(DRILL)]
         return [body for body in bodies if not what or body["what"] == what]
 
     def _keep_drill(self, what: str, body: Row) -> Row:

@@ -139,6 +139,13 @@ class Archive:
             for row in connection.execute(query if kind is None else query.where(links.c.kind == kind)):
                 yield Link(**row._mapping)
 
+    def recent(self, kind: str, most: int) -> list[dict[str, Any]]:
+        """The newest bodies of a kind, the newest first, each with its ``link`` and ``seal``."""
+        query = sa.select(links).where(links.c.kind == kind).order_by(links.c.seq.desc()).limit(most)
+        with self.engine.connect() as connection:
+            found = [Link(**row._mapping) for row in connection.execute(query)]
+        return [self.body(link) | {"link": link.seq, "seal": link.seal} for link in found]
+
     def head(self) -> Link | None:
         """The newest link; its seal is what a report prints."""
         with self.engine.connect() as connection:

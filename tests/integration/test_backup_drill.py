@@ -22,8 +22,10 @@ from controlplane.backup.repository import Repository, Retention
 from controlplane.backup.restic import backup, forget, snapshots
 from controlplane.backup.scratch import _as_account, _run, _server, newest_programs
 from controlplane.backup.spot import compare
+from controlplane.bootstrap import init_store
 from controlplane.collect.facts import FACTS
-from tests.conftest import ROOT
+from controlplane.settings import Settings
+from tests.conftest import ROOT, Clock
 from tests.integration.backup_peers import Bench, restic_program, served
 
 JOB = ROOT / "playbooks" / "roles" / "backup" / "files" / "emr-backup.py"
@@ -207,6 +209,65 @@ def test_the_same_seed_draws_the_same_and_what_the_excludes_hide_is_told(tmp_pat
         (bench.data / "sub" / f"{number}.locked").write_bytes(os.urandom(5000))
     renamed = compare(bench.repository, "files", [str(bench.data)], now, excludes=["*.tmp"], seed=7, **look)  # type: ignore[arg-type]
     assert (renamed.alarm, renamed.vanished_count, renamed.same) == (True, 6, 0)
+
+
+# -------------------------------------------------------------------------------------------- on a schedule
+
+
+def a_home(folder: Path, host: Host, *names: str, of: str = "sv-test") -> Path:
+    """A home of the product whose register declares the host's first repository and some of its data sets."""
+    home = folder / "home"
+    for name in ("checks", "playbooks", "inventory"):
+        shutil.copytree(ROOT / name, home / name)
+    rows = {"excludes": [], "every_hours": 24, "rpo_minutes": 1440, "host": of, "repositories": ["nas"]}
+    named = {"purpose": {"vi": "Hồ sơ thử", "en": "Trial files"}, "source": None, "paths": [str(host.data)]}
+    place = {"name": "nas", "location": host.nas.location, "medium": "nas-disk"}
+    register = {
+        "reviewed_on": None,
+        "repositories": [place | {"offsite": False, "offline": False, "same_host": False}],
+        "datasets": [
+            rows | named | {"name": name, "class": "database" if name == "emr" else "files"} for name in names
+        ],
+    }
+    (home / "inventory" / "registers" / "backups.yaml").write_text(json.dumps(register), encoding="utf-8")
+    hosts = home / "inventory" / "hosts.yaml"
+    hosts.write_text(hosts.read_text(encoding="utf-8").replace("sv-01", "sv-test"), encoding="utf-8")
+    return home
+
+
+@needs_root
+@needs_postgres
+def test_the_weekly_rehearsal_is_made_once_and_a_failed_one_moves_the_criterion(host: Host, tmp_path: Path) -> None:
+    clock = Clock(datetime.now(UTC))
+    settings = Settings(home=a_home(tmp_path, host, "emr", of="controlplane-01"), data_dir=tmp_path / "var")
+    plane = init_store(settings, clock)
+    shutil.copy(host.nas.password_file, settings.secrets_dir / "restic-nas")
+
+    def judged() -> tuple[str, Any]:
+        plane.make_round(["site"])
+        (score,) = [s for s in plane.judgement().card.criteria if s.id == "tcvn14423.bak.restore_test"]
+        value = plane.archive.state()["site", "backup.drills"].answer
+        assert value is not None
+        return str(score.verdict), value.value
+
+    assert judged()[1]["failed_count"] is None, "nothing was ever rehearsed"
+    assert judged()[0] == "unknown"
+    assert plane.due_rehearsals() == ["emr"]
+    (kept,) = plane.rehearse_due()
+    # Of the host that the register names there is no snapshot, and that is a failed drill.
+    assert (kept["result"]["ok"], kept["result"]["error"]) == (False, "no_snapshot")
+    assert plane.due_rehearsals() == [], "once a week, whatever came of it"
+    word, value = judged()
+    assert (word, value["failed"]) == ("not_met", ["emr"])
+    register = settings.home / "inventory" / "registers" / "backups.yaml"
+    register.write_text(register.read_text(encoding="utf-8").replace("controlplane-01", "sv-test"), encoding="utf-8")
+    clock.pass_(days=7)
+    assert plane.due_rehearsals() == ["emr"]
+    again, _ = plane.rehearse_backup("emr", record=host.state)
+    assert (again["result"]["ok"], again["result"]["tables"]) == (True, 2)
+    word, value = judged()
+    assert (word, value["failed_count"], value["overdue_count"]) == ("unknown", 0, 0)
+    assert plane.due_rehearsals() == [], "one by hand counts, too"
 
 
 # -------------------------------------------------------------------------------------------- the program emrctl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -12,6 +13,7 @@ from controlplane.backup import repository as words_for
 from controlplane.backup.errors import BackupError, cause, last_words, removal_refused
 from controlplane.backup.repository import Repository, Retention, make_environment, next_part
 from controlplane.backup.restic import Lock, parse_time
+from controlplane.bootstrap.rehearsing import last_hour
 
 NAS = Repository("nas", Path("/etc/emrctl/secrets/restic-nas"), "rest:http://nas:8000/sv-01/", cache=Path("/c"))
 ID = "0123456789abcdef"
@@ -126,6 +128,20 @@ def test_every_part_is_read_once_in_a_cycle_and_another_cycle_begins_anew():
         last = {"part": part, "of": 7}
     assert read == [1, 2, 3, 4, 5, 6, 7] * 2
     assert next_part({"part": 5, "of": 7}, 10) == 1
+
+
+@pytest.mark.parametrize(
+    ("now", "last"),
+    [
+        ("2026-11-27T08:00", "2026-11-22T03:00"),  # a Friday: last Sunday
+        ("2026-11-29T02:59", "2026-11-22T03:00"),  # Sunday, one minute before
+        ("2026-11-29T03:00", "2026-11-29T03:00"),
+    ],
+)
+def test_the_hour_of_the_week_that_has_passed(now, last):
+    hanoi = ZoneInfo("Asia/Ho_Chi_Minh")
+    found = last_hour("sun 03:00", datetime.fromisoformat(now).replace(tzinfo=hanoi))
+    assert found.astimezone(hanoi).isoformat().startswith(last)
 
 
 def test_a_lock_of_another_machine_is_stale_only_when_it_was_not_renewed():
