@@ -183,7 +183,8 @@ def prove_refusal(repository: Repository, clock: Clock, host: str, seconds: floa
     """
     canary = _save_canary(repository, clock, host, seconds)
     before = restic.snapshots(repository)
-    if not any(s.id == canary for s in before):
+    canary = next((s.id for s in before if s.id.startswith(canary)), "")  # 0.14 told its first digits only
+    if not canary:
         raise BackupError("no_snapshot", name=CANARY)
     ran = restic.attempt(repository, make_forget_one_command(repository, canary), seconds)
     after = restic.snapshots(repository)

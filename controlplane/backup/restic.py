@@ -157,14 +157,15 @@ def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def refuse_open_password(repository: Repository) -> None:
-    """A password that others may read is none. Raises ``BackupError``."""
+    """A password that others may read is none. Raises ``BackupError``, which names no path of the store."""
     for path in filter(None, (repository.password_file, repository.location_file)):
+        shown = f"{path.parent.name}/{path.name}"
         try:
             found = path.stat()
         except OSError as error:
-            raise BackupError("no_password", path=path, why=error.strerror or "-") from None
+            raise BackupError("no_password", path=shown, why=error.strerror or "-") from None
         if stat.S_IMODE(found.st_mode) & 0o077:
-            raise BackupError("open_password", path=path, mode=f"{stat.S_IMODE(found.st_mode):04o}")
+            raise BackupError("open_password", path=shown, mode=f"{stat.S_IMODE(found.st_mode):04o}")
 
 
 def ask(repository: Repository, command: Sequence[str], seconds: float = 3600, fine: Sequence[int] = (0,)) -> Ran:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from controlplane import texts
 from controlplane.backup import BackupError, Repository, restic
 from controlplane.backup.drill import note_drill, prove_refusal, rehearse
 from controlplane.backup.repository import RECORD, next_part
 from controlplane.backup.spot import compare
-from controlplane.bootstrap.judgements import Judgements
+from controlplane.bootstrap.proofs import DRILL, Proofs, Row
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.reports.minutes import render_minutes
-
-DRILL = "drill"
-"""The kind of link that keeps a rehearsal, a check, a comparison or a refused deletion."""
 
 CUT_SHORT = "interrupted"
 """How a rehearsal ended that was cut short, by the end of the service for one: it says nothing of the backup."""
@@ -24,10 +21,8 @@ CUT_SHORT = "interrupted"
 CHECK_PARTS = 14
 """Checks that together read every byte of a repository: two weeks of daily ones."""
 
-Row = dict[str, Any]
 
-
-class Backing(Judgements):
+class Backing(Proofs):
     """What is proven of backups from the control plane's own place."""
 
     def rehearse_backup(self, dataset: str, repository: str = "", record: Path = Path(RECORD)) -> tuple[Row, bytes]:
@@ -92,10 +87,26 @@ class Backing(Judgements):
         )
         return self._keep_drill("spot", {"result": spot.document()})
 
-    def drills(self, what: str = "") -> list[Row]:
-        """Everything of the kind that was kept, the oldest first."""
-        bodies = [self.archive.body(link) | {"link": link.seq, "seal": link.seal} for link in self.archive.chain(DRILL)]
-        return [body for body in bodies if not what or body["what"] == what]
+    def snapshots_of(self, repository: str = "") -> list[Row]:
+        """The snapshots of repositories, the oldest first; one that cannot be asked says why."""
+        return [
+            self._asked(one, lambda r: {"snapshots": restic.snapshots(r)}) for one in self._repositories(repository)
+        ]
+
+    def stats_of(self, repository: str = "") -> list[Row]:
+        """What repositories hold: bytes stored, snapshots counted; one that cannot be asked says why."""
+
+        def counted(one: Repository) -> Row:
+            return {"stored_bytes": restic.stats(one)["total_size"], "snapshots": len(restic.snapshots(one))}
+
+        return [self._asked(one, counted) for one in self._repositories(repository)]
+
+    @staticmethod
+    def _asked(one: Repository, ask: Callable[[Repository], Row]) -> Row:
+        try:
+            return {"repository": one.name, "ok": True, **ask(one)}
+        except BackupError as error:
+            return {"repository": one.name, "ok": False, "error": error.code, "said": error.words}
 
     def _keep_drill(self, what: str, body: Row) -> Row:
         whole = {"what": what, "at": self.clock(), **body}

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 
 from controlplane.backup import BackupError, restic
-from controlplane.bootstrap.backing import CUT_SHORT, Backing, Row
+from controlplane.bootstrap.backing import CUT_SHORT, Backing
 from controlplane.bootstrap.looking import Looking
+from controlplane.bootstrap.proofs import Row
 from controlplane.domain.chain import stamp
 
 log = logging.getLogger(__name__)

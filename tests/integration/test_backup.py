@@ -96,6 +96,9 @@ def test_wrong_password_missing_repository_and_no_network_are_told_apart(bench: 
     nobody = bench.at("rest:http://127.0.0.1:9/")
     assert refused(lambda: snapshots(nobody, seconds=3)).code == "network"
     bench.still_whole(before)
+    if old:
+        proof = prove_refusal(bench.repository, now, "sv-test")
+        assert (proof.refused, proof.snapshots_before - proof.snapshots_after) == (False, 1)
 
 
 def test_a_password_that_others_may_read_and_a_program_that_is_not_there_are_refused(bench: Bench) -> None:

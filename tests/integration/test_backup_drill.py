@@ -320,6 +320,19 @@ def test_the_verbs_keep_their_results_in_the_chain_and_the_minutes_in_the_vault(
     (spot,) = json.loads(emrctl("backup", "spot", "files", "--seed", "11", "--json").stdout)
     assert (spot["result"]["seed"], spot["result"]["ok"]) == (11, True)
     assert emrctl("backup", "drill", "fils").returncode == 1
+    listed = json.loads(emrctl("backup", "list", "--json").stdout)
+    assert [(row["what"], row["ok"]) for row in listed[:2]] == [("spot", True), ("refusal", True)]
+    (restored,) = [row for row in listed if row["what"] == "restore"]
+    assert restored["said"]["vi"] in " ".join(emrctl("backup", "list").stdout.split())
+    again_out = tmp_path / "again.docx"
+    assert emrctl("backup", "minutes", str(restored["link"]), "--out", str(again_out)).returncode == 0
+    assert again_out.read_bytes() == minutes.read_bytes()
+    assert emrctl("backup", "minutes", str(listed[0]["link"]), "--out", str(tmp_path / "none")).returncode != 0
+    (listing,) = json.loads(emrctl("backup", "snapshots", "--json").stdout)
+    (counted,) = json.loads(emrctl("backup", "stats", "--json").stdout)
+    assert counted["snapshots"] == len(listing["snapshots"]) > 1
+    assert counted["stored_bytes"] > 0
+    assert emrctl("backup", "stats").returncode == 0
     assert emrctl("chain").returncode == 0
     assert emrctl("reindex").returncode == 0
     assert host.nas.password_file.read_text().strip().encode() not in b"".join(
