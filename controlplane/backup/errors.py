@@ -31,13 +31,25 @@ _NETWORK = (
     r"dial tcp|connection re(fused|set)|i/o timeout|no route to host|network is unreachable|no such host|"
     r"tls handshake|broken pipe|unexpected eof|server closed|bad gateway|service unavailable"
 )
-# The first that matches is the cause: a full disk is told before the network that carried the word of it.
+_UNKNOWN_HOST = (
+    r"host key verification failed|failed to verify certificate|certificate signed by unknown authority|"
+    r"certificate is not trusted|certificate has expired|x509: "
+)
+_DENIED_LOGIN = (
+    r"permission denied \((publickey|password|keyboard)|invalidaccesskeyid|signaturedoesnotmatch|"
+    r"access key id you provided|signature we calculated|no credentials found|\b401 unauthorized|"
+    r"unable to authenticate|access ?denied"
+)
+# The first that matches is the cause: a full disk is told before the network that carried the word of it, and a host or
+# a log-in that is not known before the connection that ended because of it.
 _BY_WORDS = (
     ("full_disk", r"no space left on device|disk quota exceeded|insufficient storage"),
     ("wrong_password", r"wrong password or no key found"),
     ("locked", r"already locked"),
+    ("unknown_host", _UNKNOWN_HOST),
+    ("denied", _DENIED_LOGIN),
     ("network", _NETWORK),
-    ("refused", r"\b40[13] (forbidden|unauthorized)|permission denied"),
+    ("refused", r"\b403 forbidden|permission denied"),
     (
         "damaged",
         r"ciphertext verification failed|pack id does not match|repository contains errors|contains \d+ errors|"

@@ -1,11 +1,12 @@
 """A repository and every command that restic is given for it, as pure functions. It starts nothing.
 
-No command holds a secret: the password stands in a file, and so does a location that carries a log-in.
+No command holds a secret: the password stands in a file, and so do a location that carries a log-in and the keys of S3.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ class Repository:
 
     ``location`` is restic's own form (a path, rest:http://...); ``location_file`` holds it instead where it carries a
     log-in. ``password_file`` has mode 0600. ``program`` is restic itself, ``cache`` its folder for indexes.
+    ``keys_file`` (0600) holds the AWS_* words of an S3 storage; ``ssh_key`` (0600) and ``known_hosts`` are those of an
+    SFTP one: without a key the account's own are tried, and a host that is not known is never trusted.
     """
 
     name: str
@@ -33,6 +36,14 @@ class Repository:
     location_file: Path | None = None
     program: str = "restic"
     cache: Path | None = None
+    keys_file: Path | None = None
+    ssh_key: Path | None = None
+    known_hosts: Path | None = None
+
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        """Every file that nobody else may read."""
+        return tuple(filter(None, (self.password_file, self.location_file, self.keys_file, self.ssh_key)))
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,52 @@ def make_environment(repository: Repository) -> dict[str, str]:
     }
 
 
+def keys_from(text: str, path: str) -> dict[str, str]:
+    """The words of a file of keys: AWS_NAME=value, one a line, ``#`` begins a remark.
+
+    Any other name could turn restic or its helpers to something else, so it is refused. Raises ``BackupError``, which
+    names the line and never what it holds.
+    """
+    found = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = re.fullmatch(r"(AWS_[A-Z_]+)=([\x21-\x7e]+)", line.strip())
+        if match is None:
+            raise BackupError("bad_keys", path=path, line=number)
+        found[match[1]] = match[2]
+    return found
+
+
+def ssh_options(repository: Repository) -> list[str]:
+    """How ssh is called for an SFTP storage: it asks nobody, and trusts no host that is not known."""
+    options = ["-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oConnectTimeout=20"]
+    if repository.known_hosts:
+        options += [f"-oUserKnownHostsFile={repository.known_hosts}", "-oGlobalKnownHostsFile=/dev/null"]
+    if repository.ssh_key:
+        options += ["-oIdentitiesOnly=yes", f"-oIdentityFile={repository.ssh_key}"]
+    return options
+
+
+def make_ssh_command(repository: Repository) -> tuple[str, ...]:
+    """Open the SFTP session of a repository and nothing more; empty for a storage of another kind."""
+    found = re.match(r"sftp:(?://)?(?:([\w.-]+)@)?(\[[0-9a-fA-F:]+\]|[\w.][\w.-]*):?(?:(\d+)/)?", repository.location)
+    if found is None:
+        return ()
+    user = ["-l", found[1]] if found[1] else []
+    port = ["-p", found[3]] if found[3] and repository.location.startswith("sftp://") else []
+    return ("ssh", *ssh_options(repository), *user, *port, "-s", found[2].strip("[]"), "sftp")
+
+
+def _start(repository: Repository, *words: str) -> tuple[str, ...]:
+    """restic, and over SSH the options of ssh."""
+    if not repository.location.startswith("sftp:"):
+        return (repository.program, *words)
+    return (repository.program, "-o", f"sftp.args={shlex.join(ssh_options(repository))}", *words)
+
+
 def _base(repository: Repository, *words: str) -> tuple[str, ...]:
-    return (repository.program, "--json", *words)
+    return _start(repository, "--json", *words)
 
 
 def make_init_command(repository: Repository) -> tuple[str, ...]:
@@ -137,17 +192,17 @@ def make_find_command(repository: Repository, snapshot: str) -> tuple[str, ...]:
 
 def make_locks_command(repository: Repository) -> tuple[str, ...]:
     """List locks, without taking one. Not as JSON: restic lists names, one a line."""
-    return (repository.program, "--no-lock", "--quiet", "list", "locks")
+    return _start(repository, "--no-lock", "--quiet", "list", "locks")
 
 
 def make_lock_command(repository: Repository, lock: str) -> tuple[str, ...]:
     """Show who holds a lock."""
-    return (repository.program, "--no-lock", "--quiet", "cat", "lock", _id(lock))
+    return _start(repository, "--no-lock", "--quiet", "cat", "lock", _id(lock))
 
 
 def make_unlock_command(repository: Repository) -> tuple[str, ...]:
     """Remove locks whose owner is gone; restic leaves the others alone. ``--remove-all`` is never given."""
-    return (repository.program, "--quiet", "unlock")
+    return _start(repository, "--quiet", "unlock")
 
 
 def _chosen(tag: str, host: str) -> list[str]:

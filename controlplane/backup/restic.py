@@ -100,7 +100,7 @@ def attempt(repository: Repository, command: Sequence[str], seconds: float) -> R
     Raises ``BackupError`` when it does not start.
     """
     refuse_open_password(repository)
-    environment = make_environment(repository)
+    environment = make_environment(repository) | _keys_of(repository)
     Path(environment["RESTIC_CACHE_DIR"]).mkdir(mode=0o700, parents=True, exist_ok=True)
     with _started(command, environment) as process:
         _RUNNING.add(process)
@@ -125,6 +125,14 @@ def end_all() -> None:
     for process in list(_RUNNING):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
+
+
+def _keys_of(repository: Repository) -> dict[str, str]:
+    """The keys of an S3 storage; they stand in restic's environment, never in a command, a record or an error."""
+    path = repository.keys_file
+    if path is None:
+        return {}
+    return words_for.keys_from(path.read_text(encoding="utf-8", errors="replace"), f"{path.parent.name}/{path.name}")
 
 
 def _started(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[str]:
@@ -158,7 +166,7 @@ def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 def refuse_open_password(repository: Repository) -> None:
     """A password that others may read is none. Raises ``BackupError``, which names no path of the store."""
-    for path in filter(None, (repository.password_file, repository.location_file)):
+    for path in repository.secret_files:
         shown = f"{path.parent.name}/{path.name}"
         try:
             found = path.stat()
@@ -180,6 +188,8 @@ def failure(repository: Repository, ran: Ran) -> BackupError:
     """The error that a failed run stands for; a lock is looked at to tell whether anybody lives behind it."""
     figures: dict[str, Any] = {"repository": repository.name, "why": last_words(_sentence(ran))}
     code = cause(1 if ran.stopped else ran.exit_code, f"{ran.said}\n{ran.out}")
+    if code in ("network", "failed"):
+        code = _ssh_cause(repository) or code
     if ran.stopped and code in ("failed", "no_repository"):
         return BackupError("timeout", seconds=round(ran.seconds), **figures)
     if (ran.exit_code < 0 or ran.exit_code == CTRL_C) and not ran.stopped:
@@ -190,6 +200,22 @@ def failure(repository: Repository, ran: Ran) -> BackupError:
         gone = host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
         return BackupError("stale_lock" if gone else "locked", **figures | {"host": host, "pid": pid})
     return BackupError(code, **figures)
+
+
+def _ssh_cause(repository: Repository) -> str:
+    """Why ssh opens no session, asked of ssh itself: restic may end before it has passed on what ssh said."""
+    command = words_for.make_ssh_command(repository)
+    if not command:
+        return ""
+    environment = make_environment(repository)
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=30,
+            check=False, env={name: environment[name] for name in ("PATH", "HOME", "LC_ALL")},
+        )  # fmt: skip
+        code = cause(1, done.stderr)
+        return code if done.returncode and code in ("unknown_host", "denied") else ""
+    return ""
 
 
 def _sentence(ran: Ran) -> str:

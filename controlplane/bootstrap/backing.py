@@ -150,6 +150,7 @@ class Backing(Proofs):
         if name not in rows:
             raise BackupError("no_store", name=name or "-", known=", ".join(rows))
         secrets, location = self.settings.secrets_dir, rows[name]["location"]
+        keys, ssh_key = secrets / f"restic-{name}.env", secrets / f"restic-{name}.key"
         return Repository(
             name,
             secrets / f"restic-{name}",
@@ -157,6 +158,9 @@ class Backing(Proofs):
             None if location else secrets / f"restic-{name}.location",
             self._restic(),
             self.settings.data_dir / "cache" / "restic",
+            keys if keys.exists() else None,
+            ssh_key if ssh_key.exists() else None,
+            self.settings.known_hosts_file,
         )
 
     def _restic(self) -> str:

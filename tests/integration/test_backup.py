@@ -6,10 +6,13 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -109,6 +112,42 @@ def test_a_password_that_others_may_read_and_a_program_that_is_not_there_are_ref
     assert refused(lambda: init(replace(bench.repository, program="/nowhere/restic"))).code == "no_program"
     assert refused(lambda: version_of("/bin/true")).code == "no_program"
     assert version_of(bench.program) >= (0, 18)
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """A storage of the kind S3 that knows nobody; it remembers who asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.headers.get("Authorization", ""))
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if self.command == "GET" else b"")
+
+    do_HEAD = do_GET  # noqa: N815  # the name that the library calls
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_keys_of_s3_reach_the_storage_and_no_error(bench: Bench) -> None:
+    keys = bench.folder / "restic-far.env"
+    keys.write_text("AWS_ACCESS_KEY_ID=AKCANARY\nAWS_SECRET_ACCESS_KEY=secretcanary\n", encoding="utf-8")
+    keys.chmod(0o640)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        far = replace(bench.at(f"s3:http://127.0.0.1:{server.server_port}/bucket"), keys_file=keys)
+        assert refused(lambda: snapshots(far)).code == "open_password"
+        assert Bucket.asked == []
+        keys.chmod(0o600)
+        error = refused(lambda: snapshots(far))
+        server.shutdown()
+    assert error.code == "denied"
+    assert "Credential=AKCANARY/" in Bucket.asked[0]
+    assert "canary" not in str(error.words).lower()
 
 
 def test_a_live_lock_is_waited_for_and_the_lock_of_a_killed_backup_is_not(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -11,7 +12,7 @@ import pytest
 from controlplane import texts
 from controlplane.backup import repository as words_for
 from controlplane.backup.errors import BackupError, cause, last_words, removal_refused
-from controlplane.backup.repository import Repository, Retention, make_environment, next_part
+from controlplane.backup.repository import Repository, Retention, keys_from, make_environment, next_part
 from controlplane.backup.restic import Lock, parse_time
 from controlplane.bootstrap.rehearsing import last_hour
 
@@ -78,6 +79,16 @@ SAID = {
     "damaged": (1, "Pack ID does not match, want 62ca, got 0b7d\nFatal: repository contains errors"),
     "refused": (1, "blob not removed, server response: 403 Forbidden (403)"),
     "locked": (11, "unable to create lock in backend: repository is already locked by PID 26210 on vm by root"),
+    "unknown_host": (
+        1,
+        "subprocess ssh: Host key verification failed.\nFatal: unable to open repository: unable to start the sftp "
+        "session, error: server unexpectedly closed connection: unexpected EOF",
+    ),
+    "denied": (
+        1,
+        "subprocess ssh: nobody@127.0.0.1: Permission denied (publickey).\nFatal: unable to open repository: unable to "
+        "start the sftp session, error: server unexpectedly closed connection: unexpected EOF",
+    ),
     "failed": (1, "something that nobody has seen yet"),
 }
 
@@ -108,6 +119,38 @@ def test_a_failure_is_told_by_its_cause_and_has_a_sentence_in_both_tongues(code)
 )  # fmt: skip
 def test_only_a_refused_removal_counts_as_refused(refused, said):
     assert removal_refused(said) is refused
+
+
+def test_a_certificate_and_a_key_of_s3_that_are_not_accepted_are_told_apart_from_the_network():
+    tls = 'Head "https://nas/config": tls: failed to verify certificate: x509: certificate signed by unknown authority'
+    assert cause(1, f"Stat(<config/>) returned error, retrying after 1.04s: {tls}") == "unknown_host"
+    for words in ("Stat: Access Denied.", "Stat: InvalidAccessKeyId", "s3.getCredentials: no credentials found."):
+        assert cause(1, f"Fatal: unable to open config file: {words}") == "denied"
+
+
+def test_a_file_of_keys_holds_keys_of_s3_alone_and_an_error_names_none():
+    assert keys_from("# the second copy\n\nAWS_ACCESS_KEY_ID=AK\nAWS_SECRET_ACCESS_KEY=a/b+c=\n", "f") == {
+        "AWS_ACCESS_KEY_ID": "AK",
+        "AWS_SECRET_ACCESS_KEY": "a/b+c=",
+    }
+    for line in ("LD_PRELOAD=/canary", "RESTIC_PASSWORD=canary", "export AWS_X=canary", "AWS_X=", "canary"):
+        with pytest.raises(BackupError) as caught:
+            keys_from(f"AWS_ACCESS_KEY_ID=AK\n{line}\n", "secrets/restic-far.env")
+        assert (caught.value.code, caught.value.figures["line"]) == ("bad_keys", 2)
+        assert "canary" not in str(caught.value.words)
+
+
+def test_over_ssh_nobody_is_asked_and_no_host_is_trusted_that_is_not_known():
+    far = replace(NAS, location="sftp:backup@nas:/srv", ssh_key=Path("/s/restic-far.key"), known_hosts=Path("/k h"))
+    command = words_for.make_snapshots_command(far)
+    assert command[1] == "-o"
+    for word in ("BatchMode=yes", "StrictHostKeyChecking=yes", "'-oUserKnownHostsFile=/k h'", "/s/restic-far.key"):
+        assert word in command[2]
+    assert command[3:] == ("--json", "--no-lock", "snapshots")
+    assert words_for.make_ssh_command(far)[-5:] == ("-l", "backup", "-s", "nas", "sftp")
+    port = words_for.make_ssh_command(replace(far, location="sftp://b@nas:2222//srv/r"))
+    assert port[-7:] == ("-l", "b", "-p", "2222", "-s", "nas", "sftp")
+    assert words_for.make_ssh_command(NAS) == ()
 
 
 def test_exit_codes_decide_where_restic_gives_them():
