@@ -20,6 +20,9 @@ from pydantic_settings import (
 )
 
 HOME = Path(__file__).resolve().parent.parent
+OWN_RESTIC = Path("var/tools/restic/usr/bin/restic")
+"""Where script/restic puts a restic of its own, below the home."""
+
 SYSTEM_FILE = Path("/etc/emrctl/emrctl.toml")
 
 

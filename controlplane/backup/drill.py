@@ -20,7 +20,7 @@ from typing import Any
 from controlplane.backup import restic
 from controlplane.backup.errors import BackupError, last_words, removal_refused
 from controlplane.backup.manifest import Verified, read_manifest, read_rows, verify
-from controlplane.backup.repository import CANARY, RECORD, Repository, make_backup_command, make_forget_one_command
+from controlplane.backup.repository import CANARY, RECORD, Repository, make_forget_one_command
 from controlplane.backup.scratch import restored_rows
 
 Clock = Callable[[], datetime]
@@ -199,9 +199,7 @@ def prove_refusal(repository: Repository, clock: Clock, host: str, seconds: floa
 def _save_canary(repository: Repository, clock: Clock, host: str, seconds: float) -> str:
     with scratch_folder() as place:
         (place / "canary").write_text(clock().isoformat(), encoding="utf-8")
-        command = make_backup_command(repository, [str(place)], tags=[CANARY], host=host)
-        summary = restic.documents(restic.ask(repository, command, seconds).out)[-1]
-    return str(summary["snapshot_id"])
+        return restic.backup(repository, [str(place)], tags=[CANARY], host=host, seconds=seconds).snapshot
 
 
 # ---------------------------------------------------------------------------------------- the state record

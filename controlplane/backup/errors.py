@@ -23,6 +23,12 @@ class BackupError(RuntimeError):
         super().__init__(self.words.en)
 
 
+NOT_ASKED = frozenset(
+    {"locked", "stale_lock", "network", "timeout", "interrupted", "denied", "unknown_host", "wrong_password"}
+    | {"no_program", "no_password", "open_password", "bad_keys", "no_repository"}
+)
+"""Causes that kept a repository from being looked at: they say nothing of what it holds."""
+
 INCOMPLETE, NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 3, 10, 11, 12
 """restic's exit codes: some source files could not be read, and three causes that 0.17 and newer tell apart."""
 

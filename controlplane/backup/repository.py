@@ -46,17 +46,6 @@ class Repository:
         return tuple(filter(None, (self.password_file, self.location_file, self.keys_file, self.ssh_key)))
 
 
-@dataclass(frozen=True)
-class Retention:
-    """How many snapshots ``forget`` keeps; zero asks for none of that kind, and all zero is refused."""
-
-    last: int = 0
-    daily: int = 7
-    weekly: int = 5
-    monthly: int = 12
-    yearly: int = 0
-
-
 def make_environment(repository: Repository) -> dict[str, str]:
     """The whole environment of a run: nothing of the caller's reaches restic."""
     where = (
@@ -124,11 +113,6 @@ def _base(repository: Repository, *words: str) -> tuple[str, ...]:
     return _start(repository, "--json", *words)
 
 
-def make_init_command(repository: Repository) -> tuple[str, ...]:
-    """Make a new repository."""
-    return _base(repository, "init")
-
-
 def make_backup_command(
     repository: Repository, paths: Sequence[str], *, tags: Sequence[str], host: str, excludes: Sequence[str] = ()
 ) -> tuple[str, ...]:
@@ -143,21 +127,6 @@ def make_backup_command(
 def make_snapshots_command(repository: Repository, tag: str = "", host: str = "") -> tuple[str, ...]:
     """List snapshots, without a lock: looking must work while somebody writes."""
     return _base(repository, "--no-lock", "snapshots", *_chosen(tag, host))
-
-
-def make_forget_command(
-    repository: Repository, keep: Retention, *, tag: str = "", host: str = "", prune: bool = False
-) -> tuple[str, ...]:
-    """Apply a retention. Raises ``BackupError`` for one that keeps nothing."""
-    kept = [
-        word
-        for name in ("last", "daily", "weekly", "monthly", "yearly")
-        if (count := getattr(keep, name)) > 0
-        for word in (f"--keep-{name}", str(count))
-    ]
-    if not kept:
-        raise BackupError("keeps_nothing")
-    return _base(repository, "forget", *kept, *_chosen(tag, host), "--group-by", "host,tags", *["--prune"] * prune)
 
 
 def make_forget_one_command(repository: Repository, snapshot: str) -> tuple[str, ...]:

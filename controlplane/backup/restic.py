@@ -18,10 +18,7 @@ from typing import Any
 
 from controlplane.backup import repository as words_for
 from controlplane.backup.errors import INCOMPLETE, BackupError, cause, last_words
-from controlplane.backup.repository import Repository, Retention, make_environment
-
-OLDEST = (0, 14)
-"""The oldest restic whose words and JSON are read; what the house brings itself is 0.18."""
+from controlplane.backup.repository import Repository, make_environment
 
 LOCK_STALE_AFTER = timedelta(minutes=30)
 """restic renews its lock every five minutes and itself calls one of this age stale."""
@@ -236,29 +233,6 @@ def documents(text: str) -> list[dict[str, Any]]:
     return found
 
 
-def version_of(program: str) -> tuple[int, ...]:
-    """The version of restic. Raises ``BackupError`` when it is missing or older than ``OLDEST``."""
-    try:
-        done = subprocess.run([program, "version"], capture_output=True, text=True, timeout=20, check=False, env={})
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BackupError("no_program", program=program, why=getattr(error, "strerror", None) or "-") from None
-    found = re.match(r"restic (\d+)\.(\d+)", done.stdout)
-    if found is None:
-        raise BackupError("no_program", program=program, why=done.stdout[:80] or "-")
-    version = (int(found[1]), int(found[2]))
-    if version < OLDEST:
-        raise BackupError("old_program", found=".".join(map(str, version)), wanted=".".join(map(str, OLDEST)))
-    return version
-
-
-# ------------------------------------------------------------------------------------------------- what it does
-
-
-def init(repository: Repository) -> None:
-    """Make a new repository. Raises ``BackupError``."""
-    ask(repository, words_for.make_init_command(repository))
-
-
 def backup(
     repository: Repository,
     paths: Sequence[str],
@@ -318,26 +292,6 @@ def newest(repository: Repository, tag: str, host: str = "") -> Snapshot:
     if not found:
         raise BackupError("no_snapshot", name=tag)
     return found[-1]
-
-
-def forget(
-    repository: Repository,
-    keep: Retention,
-    *,
-    tag: str = "",
-    host: str = "",
-    prune: bool = False,
-    seconds: float = 7200,
-) -> tuple[list[str], list[str]]:
-    """Apply a retention; ids kept and removed. Raises ``BackupError``, also when the storage refused to delete."""
-    command = words_for.make_forget_command(repository, keep, tag=tag, host=host, prune=prune)
-    ran = ask(repository, command, seconds)
-    if re.search(r"unable to remove|40[13] (forbidden|unauthorized)", ran.said.lower()):
-        raise BackupError("refused", repository=repository.name, why=last_words(ran.said))
-    line = next((line for line in ran.out.splitlines() if line.startswith("[")), "[]")
-    groups = json.loads(line)
-    kept = [s["id"] for group in groups for s in group.get("keep") or ()]
-    return kept, [s["id"] for group in groups for s in group.get("remove") or ()]
 
 
 def check(repository: Repository, part: int = 0, of: int = 0, seconds: float = 6 * 3600) -> None:

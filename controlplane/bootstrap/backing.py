@@ -9,11 +9,13 @@ from pathlib import Path
 from controlplane import texts
 from controlplane.backup import BackupError, Repository, restic
 from controlplane.backup.drill import note_drill, prove_refusal, rehearse
+from controlplane.backup.errors import NOT_ASKED
 from controlplane.backup.repository import RECORD, next_part
 from controlplane.backup.spot import compare
 from controlplane.bootstrap.proofs import DRILL, Proofs, Row
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.reports.minutes import render_minutes
+from controlplane.settings import OWN_RESTIC
 
 CUT_SHORT = "interrupted"
 """How a rehearsal ended that was cut short, by the end of the service for one: it says nothing of the backup."""
@@ -51,11 +53,13 @@ class Backing(Proofs):
         kept = []
         for one in self._repositories(repository):
             part = next_part(self._last_part(one.name), of)
-            body: Row = {"repository": one.name, "part": part, "of": of, "ok": True}
+            body: Row = {"repository": one.name, "part": part, "of": of, "ok": True, "tried": True}
             try:
+                restic.release_stale(one, self.clock)
                 restic.check(one, part, of)
             except BackupError as error:
-                body |= {"ok": False, "error": error.code, "said": error.words}
+                tried = error.code not in NOT_ASKED
+                body |= {"ok": False, "tried": tried, "error": error.code, "said": error.words}
             kept.append(self._keep_drill("check", {"result": body}))
         return kept
 
@@ -64,6 +68,7 @@ class Backing(Proofs):
         kept = []
         for one in self._repositories(repository):
             try:
+                restic.release_stale(one, self.clock)
                 proof = prove_refusal(one, self.clock, "controlplane")
                 body = proof.document() | {"ok": proof.refused, "tried": True}
             except BackupError as error:
@@ -164,5 +169,5 @@ class Backing(Proofs):
         )
 
     def _restic(self) -> str:
-        own = self.settings.home / "var" / "tools" / "restic" / "usr" / "bin" / "restic"
+        own = self.settings.home / OWN_RESTIC
         return str(own) if own.exists() else shutil.which("restic") or "restic"

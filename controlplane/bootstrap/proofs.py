@@ -22,7 +22,10 @@ MOST_PROOFS = 200
 
 @dataclass(frozen=True)
 class Proof:
-    """One proof that was kept. ``what``: restore, check, refusal or spot; ``minutes``: their SHA-256 in the vault."""
+    """One proof that was kept. ``what``: restore, check, refusal or spot; ``minutes``: their SHA-256 in the vault.
+
+    One that was not ``tried`` (a lock, the network) says nothing of the repository.
+    """
 
     link: int
     at: datetime
@@ -30,6 +33,7 @@ class Proof:
     dataset: str
     repository: str
     ok: bool
+    tried: bool
     said: Words
     minutes: str
     seal: str
@@ -65,6 +69,7 @@ def proof_of(body: Mapping[str, Any]) -> Proof:
         str(result.get("dataset", "")),
         str(result.get("repository", "")),
         bool(result["ok"]),
+        result.get("tried") is not False,
         Words(_sentence("vi", body["what"], result), _sentence("en", body["what"], result)),
         str(body.get("minutes") or ""),
         str(body["seal"]),
@@ -75,7 +80,7 @@ def _sentence(lang: str, what: str, result: Mapping[str, Any]) -> str:
     """What came of it: its figures, or why there are none."""
     key = what
     if result.get("error"):
-        key = "not_tried" if result.get("tried") is False else "ended"
+        key = "ended" if result.get("tried") is not False else "not_checked" if what == "check" else "not_tried"
     said: Any = result.get("said")
     if isinstance(said, Words):
         said = said.in_(lang)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from controlplane.bootstrap.proofs import proof_of
+from controlplane.bootstrap.proofs import Proof, proof_of
 from controlplane.cli.base import FAILED, Json, app, leave, plane, refuse_existing, screen, write_whole
 
 verbs = typer.Typer(no_args_is_help=True, help="Prove that backups can be had back; every result is kept in the chain.")
@@ -74,7 +74,7 @@ def list_proofs(
         s.json(found)
         return
     for proof in found:
-        mark, kind = "✓" if proof.ok else "✗", s.say(f"proof.kind.{proof.what}")
+        mark, kind = mark_of(proof), s.say(f"proof.kind.{proof.what}")
         minutes = s.say("cli.with_minutes") if proof.minutes else ""
         at, dataset = s.time(proof.at), proof.dataset or proof.repository
         s.tell("cli.proof", mark=mark, at=at, kind=kind, dataset=dataset, link=proof.link, minutes=minutes)
@@ -128,6 +128,11 @@ def show(rows: list[dict[str, Any]], json: bool) -> list[dict[str, Any]]:
     return [row for row in rows if row["ok"]]
 
 
+def mark_of(proof: Proof) -> str:
+    """Good, not good, or not tried."""
+    return "✓" if proof.ok else "✗" if proof.tried else "?"
+
+
 def tell(kept: list[dict[str, Any]], json: bool) -> None:
     """Results on the terminal; exit 1 when one is not good."""
     s = screen()
@@ -135,6 +140,6 @@ def tell(kept: list[dict[str, Any]], json: bool) -> None:
         s.json(kept)
     for body in [] if json else kept:
         proof = proof_of(body)
-        s.line(f"{'✓' if proof.ok else '✗'} {proof.said.in_(s.lang)}")
+        s.line(f"{mark_of(proof)} {proof.said.in_(s.lang)}")
         s.tell("cli.head", seal=proof.seal)
     leave(0 if all(body["result"]["ok"] for body in kept) else FAILED)

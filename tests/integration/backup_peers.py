@@ -18,7 +18,7 @@ import pytest
 
 from controlplane.backup.errors import BackupError
 from controlplane.backup.repository import Repository
-from controlplane.backup.restic import Snapshot, backup, init, restore, snapshots
+from controlplane.backup.restic import Snapshot, ask, backup, restore, snapshots
 from tests.conftest import ROOT
 
 
@@ -31,6 +31,11 @@ def restic_program() -> str:
     if os.environ.get("CI") == "true":
         pytest.fail(words)
     pytest.skip(words)
+
+
+def init(repository: Repository) -> None:
+    """Make a repository, as the job of a host does."""
+    ask(repository, (repository.program, "init"))
 
 
 class Bench:

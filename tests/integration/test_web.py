@@ -607,6 +607,7 @@ def test_proofs_of_backups_are_listed_and_their_minutes_are_had_back(clients: Ma
     page = client.get("/evidence").text
     assert page.count('href="/evidence/minutes/') == 1
     assert restore["said"]["vi"] in unescape(page)
+    assert texts.say("vi", "web.evidence.untried") in page, "what was not tried is not called bad"
     minutes = client.get(f"/evidence/minutes/{restore['link']}")
     assert hashlib.sha256(minutes.content).hexdigest() == restore["minutes"]
     for link in (refusal["link"], 1, 0, "x"):

@@ -12,7 +12,7 @@ import pytest
 from controlplane import texts
 from controlplane.backup import repository as words_for
 from controlplane.backup.errors import BackupError, cause, last_words, removal_refused
-from controlplane.backup.repository import Repository, Retention, keys_from, make_environment, next_part
+from controlplane.backup.repository import Repository, keys_from, make_environment, next_part
 from controlplane.backup.restic import Lock, parse_time
 from controlplane.bootstrap.rehearsing import last_hour
 
@@ -35,10 +35,6 @@ def test_what_restic_is_asked():
     assert words_for.make_backup_command(NAS, ["/srv"], tags=["files"], host="sv-01", excludes=["*.tmp"]) == (
         "restic", "--json", "backup", "--host", "sv-01", "--tag", "files", "--exclude", "*.tmp", "--", "/srv",
     )  # fmt: skip
-    keep = Retention(daily=7, weekly=0, monthly=0)
-    assert words_for.make_forget_command(NAS, keep, tag="files", prune=True) == (
-        "restic", "--json", "forget", "--keep-daily", "7", "--tag", "files", "--group-by", "host,tags", "--prune",
-    )  # fmt: skip
     assert words_for.make_check_command(NAS, 3, 14)[-1] == "--read-data-subset=3/14"
     assert words_for.make_check_command(NAS) == ("restic", "--json", "check")
     assert words_for.make_restore_command(NAS, ID, Path("/s"), ["/srv/a"])[-2:] == ("--include", "/srv/a")
@@ -50,7 +46,6 @@ def test_what_restic_is_asked():
     [
         (lambda: words_for.make_backup_command(NAS, [], tags=[], host="h"), "no_paths"),
         (lambda: words_for.make_backup_command(NAS, ["srv"], tags=[], host="h"), "no_paths"),
-        (lambda: words_for.make_forget_command(NAS, Retention(0, 0, 0, 0, 0)), "keeps_nothing"),
         (lambda: words_for.make_check_command(NAS, 0, 7), "bad_part"),
         (lambda: words_for.make_check_command(NAS, 8, 7), "bad_part"),
         (lambda: words_for.make_forget_one_command(NAS, "--prune"), "no_snapshot"),
