@@ -18,9 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from controlplane.backup.repository import Repository, make_environment  # noqa: E402
-from controlplane.backup.restic import backup, init, snapshots  # noqa: E402
+from controlplane.backup.restic import ask, backup, snapshots  # noqa: E402
 
 FILES, BYTES = 60, 500_000
+GOAL = 1.05  # of the wall time of restic alone
 
 
 def change(data: Path) -> None:
@@ -48,7 +49,7 @@ def bare(repository: Repository, data: Path) -> float:
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure and print; 1 above the goal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeat", type=int, default=9)
     options = parser.parse_args()
@@ -66,7 +67,7 @@ def main() -> int:
         repository = Repository("bench", password, where, program=found.stdout.strip(), cache=folder / "cache")
         for number in range(FILES):
             (data / str(number)).write_bytes(os.urandom(BYTES))
-        init(repository)
+        ask(repository, (repository.program, "init"))
         ours(repository, data)  # the first fills the repository and warms the cache for both
         mine: list[float] = []
         theirs: list[float] = []
@@ -76,8 +77,8 @@ def main() -> int:
                 kept.append(measure(repository, data))
     ratio = statistics.median(mine) / statistics.median(theirs)
     print(f"through the wrapper: {statistics.median(mine):.2f} s; restic alone: {statistics.median(theirs):.2f} s")
-    print(f"ratio of wall time: {ratio:.3f}; goal at most 1.05")
-    return 0
+    print(f"ratio of wall time: {ratio:.3f}; goal at most {GOAL}")
+    return 0 if ratio <= GOAL else 1
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from controlplane.domain.model import Words
+from controlplane.settings import OWN_RESTIC
 
 PYTHONS = ((3, 11), (3, 13))  # the oldest and the newest that requirements/*.lock are made for
 RESTIC_FROM = (0, 18)  # the first restic whose repository checks the backup drills rely on
@@ -219,23 +220,29 @@ def debian_version(text: str) -> tuple[int, ...]:
 
 
 def _restic(around: Surroundings, packages: Mapping[str, str]) -> Ailment:
-    place = _find(around, "restic")
+    own = around.repo / OWN_RESTIC
+    place = str(own) if own.exists() else _find(around, "restic")
     version = packages.get("restic", "") if place == "/usr/bin/restic" or around.programs is not None else ""
-    if place is None:
+    kept = place == str(
+        own
+    )  # the one that the program itself takes first; script/restic puts none there that is too old
+    if kept:
+        found = f"{OWN_RESTIC} (script/restic)"
+    elif place is None:
         found = "restic missing"
     else:
         found = f"{place} {version}".strip() if version else f"{place}, version not known to dpkg"
     wish = ".".join(map(str, RESTIC_FROM))
     return Ailment(
         "program.restic",
-        place is not None and debian_version(version) >= RESTIC_FROM,
+        kept or (place is not None and debian_version(version) >= RESTIC_FROM),
         Words("sao lưu, kiểm tra bản sao và diễn tập phục hồi", "backups, their checks and restore drills"),
         found,
         Words(
-            f"Cần restic {wish} trở lên. Debian 13: sudo apt-get install restic. Debian 12 chỉ có 0.14: cài gói restic của "
-            "Debian 13 (một tập tin chạy tĩnh). Nếu tự cài ngoài dpkg, hãy tự kiểm tra bằng: restic version",
-            f"restic {wish} or newer is needed. Debian 13: sudo apt-get install restic. Debian 12 has only 0.14: install "
-            "the restic package of Debian 13 (one static program). If it came from elsewhere, look yourself: restic version",
+            f"Cần restic {wish} trở lên. Debian 13: sudo apt-get install restic. Debian 12 chỉ có 0.14: chạy script/restic để "
+            "lấy gói của Debian 13 vào var/tools. Nếu tự cài ngoài dpkg, hãy tự kiểm tra bằng: restic version",
+            f"restic {wish} or newer is needed. Debian 13: sudo apt-get install restic. Debian 12 has only 0.14: run "
+            "script/restic, which puts Debian 13's into var/tools. If it came from elsewhere, look yourself: restic version",
         ),
         optional=True,
     )

@@ -20,6 +20,9 @@ from pydantic_settings import (
 )
 
 HOME = Path(__file__).resolve().parent.parent
+OWN_RESTIC = Path("var/tools/restic/usr/bin/restic")
+"""Where script/restic puts a restic of its own, below the home."""
+
 SYSTEM_FILE = Path("/etc/emrctl/emrctl.toml")
 
 
@@ -67,6 +70,12 @@ class Settings(BaseSettings):
         "02:00",
         pattern="^(([01][0-9]|2[0-3]):[0-5][0-9])?$",
         description="Hospital time at which serve previews applied plays to find drift, once a night; empty: never.",
+    )
+    deep_drill_at: str = Field(
+        "sun 03:00",
+        pattern="^((mon|tue|wed|thu|fri|sat|sun) ([01][0-9]|2[0-3]):[0-5][0-9])?$",
+        description="Hospital day and time at which serve restores every data set in reach for trial, once a week; "
+        "empty: never.",
     )
     play_timeout_minutes: int = Field(60, ge=1, le=1440, description="How long one play may run.")
 

@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.backup import restic
-from controlplane.backup.errors import BackupError, last_words
+from controlplane.backup.errors import BackupError, last_words, removal_refused
 from controlplane.backup.manifest import Verified, read_manifest, read_rows, verify
-from controlplane.backup.repository import CANARY, RECORD, Repository, make_backup_command, make_forget_one_command
+from controlplane.backup.repository import CANARY, RECORD, Repository, make_forget_one_command
 from controlplane.backup.scratch import restored_rows
 
 Clock = Callable[[], datetime]
+LEAST_FREE_BYTES = 1_000_000_000
+"""What a restore for trial leaves free on its disk."""
+
 MOST_NAMED = 20
 """How many paths a result names; the rest are counted."""
 
@@ -98,6 +101,7 @@ def rehearse(
 def _restored(drill: Rehearsal, repository: Repository, place: Path, record: Path) -> Rehearsal:
     snapshot = restic.newest(repository, drill.dataset, drill.host)
     age = int((drill.started_at - snapshot.at).total_seconds())
+    _refuse_without_room(repository, snapshot.id, place)
     restic.restore(repository, snapshot.id, place)
     seen = _hashes(record / "manifests" / f"{drill.dataset}.sha256", drill.dataset, place)
     drill = replace(
@@ -113,6 +117,13 @@ def _restored(drill: Rehearsal, repository: Repository, place: Path, record: Pat
         drill = _queried(drill, record)
     whole = drill.hashes_verified > 0 and not drill.hashes_wrong and not drill.tables_wrong
     return replace(drill, ok=whole and (drill.tables > 0 or not drill.database))
+
+
+def _refuse_without_room(repository: Repository, snapshot: str, place: Path) -> None:
+    """A drill that nobody watches must not fill the disk that the control plane itself lives on."""
+    wanted, free = restic.restored_bytes(repository, snapshot), shutil.disk_usage(place).free
+    if wanted + LEAST_FREE_BYTES > free:
+        raise BackupError("no_room", path=place.parent, wanted=wanted // 10**6, free=free // 10**6)
 
 
 def _hashes(manifest: Path, dataset: str, place: Path) -> Verified:
@@ -148,7 +159,7 @@ def scratch_folder(below: Path | None = None) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A try to delete with the client's own credentials. ``refused``: the canary is still there and was called for."""
+    """A try to delete with the client's own credentials. ``refused``: the storage was asked to, and did not."""
 
     repository: str
     at: datetime
@@ -164,25 +175,31 @@ class Refusal:
 
 
 def prove_refusal(repository: Repository, clock: Clock, host: str, seconds: float = 300) -> Refusal:
-    """Save a canary, try to delete it, and look whether it is still there. Raises ``BackupError``.
+    """Save a canary, try to delete it, and look whether it is still there.
 
-    restic 0.18 ends well even when the storage refused, so its exit code proves nothing: the list of snapshots does.
+    A refusal is one only when the canary was there before and is there after, and the deletion itself was refused or
+    claimed to be done: restic 0.18 ends well even when the storage refused. Whatever else kept it from being tried
+    (a lock, the network, time) is no proof of anything. Raises ``BackupError`` with that cause.
     """
+    canary = _save_canary(repository, clock, host, seconds)
+    before = restic.snapshots(repository)
+    canary = next((s.id for s in before if s.id.startswith(canary)), "")  # 0.14 told its first digits only
+    if not canary:
+        raise BackupError("no_snapshot", name=CANARY)
+    ran = restic.attempt(repository, make_forget_one_command(repository, canary), seconds)
+    after = restic.snapshots(repository)
+    lost = {s.id for s in before} - {s.id for s in after}
+    answer = removal_refused(ran.said)
+    claimed = ran.exit_code == 0 and answer is None
+    if not lost and not answer and not claimed:
+        raise restic.failure(repository, ran)
+    return Refusal(repository.name, clock(), not lost, canary, len(before), len(after), last_words(ran.said))
+
+
+def _save_canary(repository: Repository, clock: Clock, host: str, seconds: float) -> str:
     with scratch_folder() as place:
         (place / "canary").write_text(clock().isoformat(), encoding="utf-8")
-        command = make_backup_command(repository, [str(place)], tags=[CANARY], host=host)
-        summary = restic.documents(restic.ask(repository, command, seconds).out)[-1]
-    canary = str(summary["snapshot_id"])
-    before = restic.snapshots(repository)
-    try:
-        ran = restic.run(repository, make_forget_one_command(repository, canary), seconds)
-        said = last_words(ran.said)
-    except BackupError as error:  # one that tries again and again is stopped; what counts is what is left
-        said = error.words.en
-    after = restic.snapshots(repository)
-    there = any(s.id == canary for s in after)
-    lost = {s.id for s in before} - {s.id for s in after}
-    return Refusal(repository.name, clock(), there and not lost, canary, len(before), len(after), said)
+        return restic.backup(repository, [str(place)], tags=[CANARY], host=host, seconds=seconds).snapshot
 
 
 # ---------------------------------------------------------------------------------------- the state record

@@ -23,6 +23,12 @@ class BackupError(RuntimeError):
         super().__init__(self.words.en)
 
 
+NOT_ASKED = frozenset(
+    {"locked", "stale_lock", "network", "timeout", "interrupted", "denied", "unknown_host", "wrong_password"}
+    | {"no_program", "no_password", "open_password", "bad_keys", "no_repository"}
+)
+"""Causes that kept a repository from being looked at: they say nothing of what it holds."""
+
 INCOMPLETE, NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 3, 10, 11, 12
 """restic's exit codes: some source files could not be read, and three causes that 0.17 and newer tell apart."""
 
@@ -31,13 +37,25 @@ _NETWORK = (
     r"dial tcp|connection re(fused|set)|i/o timeout|no route to host|network is unreachable|no such host|"
     r"tls handshake|broken pipe|unexpected eof|server closed|bad gateway|service unavailable"
 )
-# The first that matches is the cause: a full disk is told before the network that carried the word of it.
+_UNKNOWN_HOST = (
+    r"host key verification failed|failed to verify certificate|certificate signed by unknown authority|"
+    r"certificate is not trusted|certificate has expired|x509: "
+)
+_DENIED_LOGIN = (
+    r"permission denied \((publickey|password|keyboard)|invalidaccesskeyid|signaturedoesnotmatch|"
+    r"access key id you provided|signature we calculated|no credentials found|\b401 unauthorized|"
+    r"unable to authenticate|access ?denied"
+)
+# The first that matches is the cause: a full disk is told before the network that carried the word of it, and a host or
+# a log-in that is not known before the connection that ended because of it.
 _BY_WORDS = (
     ("full_disk", r"no space left on device|disk quota exceeded|insufficient storage"),
     ("wrong_password", r"wrong password or no key found"),
     ("locked", r"already locked"),
+    ("unknown_host", _UNKNOWN_HOST),
+    ("denied", _DENIED_LOGIN),
     ("network", _NETWORK),
-    ("refused", r"\b40[13] (forbidden|unauthorized)|permission denied"),
+    ("refused", r"\b403 forbidden|permission denied"),
     (
         "damaged",
         r"ciphertext verification failed|pack id does not match|repository contains errors|contains \d+ errors|"
@@ -53,6 +71,21 @@ def cause(exit_code: int, said: str) -> str:
         return _BY_EXIT[exit_code]
     low = said.lower()
     return next((code for code, words in _BY_WORDS if re.search(words, low)), "failed")
+
+
+_DENIED = r"\b40[13]\b|forbidden|permission denied|access ?denied|operation not permitted"
+
+
+def removal_refused(said: str) -> bool | None:
+    """What was said of the removal of a snapshot: refused, failed for another reason, or None when nothing was said.
+
+    A lock or a log-in that was denied is no word about the removal.
+    """
+    low = said.lower()
+    told = [line for line in low.splitlines() if "remove(<snapshot/" in line]
+    if told:
+        return any(re.search(_DENIED, line) for line in told)
+    return True if "unable to remove snapshot/" in low else None
 
 
 def last_words(said: str) -> str:

@@ -1,11 +1,12 @@
 """A repository and every command that restic is given for it, as pure functions. It starts nothing.
 
-No command holds a secret: the password stands in a file, and so does a location that carries a log-in.
+No command holds a secret: the password stands in a file, and so do a location that carries a log-in and the keys of S3.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ class Repository:
 
     ``location`` is restic's own form (a path, rest:http://...); ``location_file`` holds it instead where it carries a
     log-in. ``password_file`` has mode 0600. ``program`` is restic itself, ``cache`` its folder for indexes.
+    ``keys_file`` (0600) holds the AWS_* words of an S3 storage; ``ssh_key`` (0600) and ``known_hosts`` are those of an
+    SFTP one: without a key the account's own are tried, and a host that is not known is never trusted.
     """
 
     name: str
@@ -33,17 +36,14 @@ class Repository:
     location_file: Path | None = None
     program: str = "restic"
     cache: Path | None = None
+    keys_file: Path | None = None
+    ssh_key: Path | None = None
+    known_hosts: Path | None = None
 
-
-@dataclass(frozen=True)
-class Retention:
-    """How many snapshots ``forget`` keeps; zero asks for none of that kind, and all zero is refused."""
-
-    last: int = 0
-    daily: int = 7
-    weekly: int = 5
-    monthly: int = 12
-    yearly: int = 0
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        """Every file that nobody else may read."""
+        return tuple(filter(None, (self.password_file, self.location_file, self.keys_file, self.ssh_key)))
 
 
 def make_environment(repository: Repository) -> dict[str, str]:
@@ -65,13 +65,52 @@ def make_environment(repository: Repository) -> dict[str, str]:
     }
 
 
+def keys_from(text: str, path: str) -> dict[str, str]:
+    """The words of a file of keys: AWS_NAME=value, one a line, ``#`` begins a remark.
+
+    Any other name could turn restic or its helpers to something else, so it is refused. Raises ``BackupError``, which
+    names the line and never what it holds.
+    """
+    found = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = re.fullmatch(r"(AWS_[A-Z_]+)=([\x21-\x7e]+)", line.strip())
+        if match is None:
+            raise BackupError("bad_keys", path=path, line=number)
+        found[match[1]] = match[2]
+    return found
+
+
+def ssh_options(repository: Repository) -> list[str]:
+    """How ssh is called for an SFTP storage: it asks nobody, and trusts no host that is not known."""
+    options = ["-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oConnectTimeout=20"]
+    if repository.known_hosts:
+        options += [f"-oUserKnownHostsFile={repository.known_hosts}", "-oGlobalKnownHostsFile=/dev/null"]
+    if repository.ssh_key:
+        options += ["-oIdentitiesOnly=yes", f"-oIdentityFile={repository.ssh_key}"]
+    return options
+
+
+def make_ssh_command(repository: Repository) -> tuple[str, ...]:
+    """Open the SFTP session of a repository and nothing more; empty for a storage of another kind."""
+    found = re.match(r"sftp:(?://)?(?:([\w.-]+)@)?(\[[0-9a-fA-F:]+\]|[\w.][\w.-]*):?(?:(\d+)/)?", repository.location)
+    if found is None:
+        return ()
+    user = ["-l", found[1]] if found[1] else []
+    port = ["-p", found[3]] if found[3] and repository.location.startswith("sftp://") else []
+    return ("ssh", *ssh_options(repository), *user, *port, "-s", found[2].strip("[]"), "sftp")
+
+
+def _start(repository: Repository, *words: str) -> tuple[str, ...]:
+    """restic, and over SSH the options of ssh."""
+    if not repository.location.startswith("sftp:"):
+        return (repository.program, *words)
+    return (repository.program, "-o", f"sftp.args={shlex.join(ssh_options(repository))}", *words)
+
+
 def _base(repository: Repository, *words: str) -> tuple[str, ...]:
-    return (repository.program, "--json", *words)
-
-
-def make_init_command(repository: Repository) -> tuple[str, ...]:
-    """Make a new repository."""
-    return _base(repository, "init")
+    return _start(repository, "--json", *words)
 
 
 def make_backup_command(
@@ -90,21 +129,6 @@ def make_snapshots_command(repository: Repository, tag: str = "", host: str = ""
     return _base(repository, "--no-lock", "snapshots", *_chosen(tag, host))
 
 
-def make_forget_command(
-    repository: Repository, keep: Retention, *, tag: str = "", host: str = "", prune: bool = False
-) -> tuple[str, ...]:
-    """Apply a retention. Raises ``BackupError`` for one that keeps nothing."""
-    kept = [
-        word
-        for name in ("last", "daily", "weekly", "monthly", "yearly")
-        if (count := getattr(keep, name)) > 0
-        for word in (f"--keep-{name}", str(count))
-    ]
-    if not kept:
-        raise BackupError("keeps_nothing")
-    return _base(repository, "forget", *kept, *_chosen(tag, host), "--group-by", "host,tags", *["--prune"] * prune)
-
-
 def make_forget_one_command(repository: Repository, snapshot: str) -> tuple[str, ...]:
     """Try to delete one snapshot; only the proof of refusal does."""
     return _base(repository, "forget", _id(snapshot))
@@ -117,9 +141,9 @@ def make_check_command(repository: Repository, part: int = 0, of: int = 0) -> tu
     return _base(repository, "check", *([f"--read-data-subset={part}/{of}"] if of else []))
 
 
-def make_stats_command(repository: Repository, mode: str = "raw-data") -> tuple[str, ...]:
-    """How much a repository holds; ``raw-data`` is what it takes on the disk."""
-    return _base(repository, "--no-lock", "stats", "--mode", mode)
+def make_stats_command(repository: Repository, mode: str = "raw-data", snapshot: str = "") -> tuple[str, ...]:
+    """How much a repository holds; ``raw-data`` is what it takes on the disk, ``restore-size`` what a restore takes."""
+    return _base(repository, "--no-lock", "stats", "--mode", mode, *([_id(snapshot)] if snapshot else []))
 
 
 def make_restore_command(
@@ -137,17 +161,17 @@ def make_find_command(repository: Repository, snapshot: str) -> tuple[str, ...]:
 
 def make_locks_command(repository: Repository) -> tuple[str, ...]:
     """List locks, without taking one. Not as JSON: restic lists names, one a line."""
-    return (repository.program, "--no-lock", "--quiet", "list", "locks")
+    return _start(repository, "--no-lock", "--quiet", "list", "locks")
 
 
 def make_lock_command(repository: Repository, lock: str) -> tuple[str, ...]:
     """Show who holds a lock."""
-    return (repository.program, "--no-lock", "--quiet", "cat", "lock", _id(lock))
+    return _start(repository, "--no-lock", "--quiet", "cat", "lock", _id(lock))
 
 
 def make_unlock_command(repository: Repository) -> tuple[str, ...]:
     """Remove locks whose owner is gone; restic leaves the others alone. ``--remove-all`` is never given."""
-    return (repository.program, "--quiet", "unlock")
+    return _start(repository, "--quiet", "unlock")
 
 
 def _chosen(tag: str, host: str) -> list[str]:

@@ -18,13 +18,13 @@ from typing import Any
 
 from controlplane.backup import repository as words_for
 from controlplane.backup.errors import INCOMPLETE, BackupError, cause, last_words
-from controlplane.backup.repository import Repository, Retention, make_environment
-
-OLDEST = (0, 14)
-"""The oldest restic whose words and JSON are read; what the house brings itself is 0.18."""
+from controlplane.backup.repository import Repository, make_environment
 
 LOCK_STALE_AFTER = timedelta(minutes=30)
 """restic renews its lock every five minutes and itself calls one of this age stale."""
+
+CTRL_C = 130
+"""restic's exit code when it was asked to stop and did so in order."""
 
 GENTLE_SECONDS = 5.0
 """How long an interrupted restic may take to remove its lock before it is ended."""
@@ -74,20 +74,67 @@ class Lock:
 
 @dataclass(frozen=True)
 class Ran:
-    """One run of restic."""
+    """One run of restic. ``stopped``: its time was up, so it was ended."""
 
     exit_code: int
     out: str
     said: str  # what it wrote to its standard error
+    stopped: bool = False
+    seconds: float = 0  # the deadline it had
 
 
 def run(repository: Repository, command: Sequence[str], seconds: float = 3600) -> Ran:
     """Run one command within a deadline. Raises ``BackupError`` when it does not start or does not end in time."""
+    ran = attempt(repository, command, seconds)
+    if ran.stopped:
+        raise failure(repository, ran)
+    return ran
+
+
+def attempt(repository: Repository, command: Sequence[str], seconds: float) -> Ran:
+    """Run one command; what is stopped by the deadline is told like any other end, with what it said by then.
+
+    Raises ``BackupError`` when it does not start.
+    """
     refuse_open_password(repository)
-    environment = make_environment(repository)
+    environment = make_environment(repository) | _keys_of(repository)
     Path(environment["RESTIC_CACHE_DIR"]).mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _started(command, environment) as process:
+        _RUNNING.add(process)
+        try:
+            out, said = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            out, said = _end(process)
+            return Ran(process.returncode, out, said, stopped=True, seconds=seconds)
+        except BaseException:
+            _end(process)
+            raise
+        finally:
+            _RUNNING.discard(process)
+    return Ran(process.returncode, out, said, seconds=seconds)
+
+
+_RUNNING: set[subprocess.Popen[str]] = set()
+
+
+def end_all() -> None:
+    """Ask every restic that this process has started to stop; whoever waits for one is told that it was interrupted."""
+    for process in list(_RUNNING):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+
+
+def _keys_of(repository: Repository) -> dict[str, str]:
+    """The keys of an S3 storage; they stand in restic's environment, never in a command, a record or an error."""
+    path = repository.keys_file
+    if path is None:
+        return {}
+    return words_for.keys_from(path.read_text(encoding="utf-8", errors="replace"), f"{path.parent.name}/{path.name}")
+
+
+def _started(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[str]:
     try:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -100,22 +147,6 @@ def run(repository: Repository, command: Sequence[str], seconds: float = 3600) -
         )
     except OSError as error:
         raise BackupError("no_program", program=command[0], why=error.strerror or str(error)) from None
-    with process:
-        try:
-            out, said = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            out, said = _end(process)
-            code = cause(1, said)
-            raise BackupError(
-                "timeout" if code in ("failed", "no_repository") else code,
-                repository=repository.name,
-                seconds=round(seconds),
-                why=last_words(said),
-            ) from None
-        except BaseException:
-            _end(process)
-            raise
-    return Ran(process.returncode, out, said)
 
 
 def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
@@ -131,14 +162,15 @@ def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def refuse_open_password(repository: Repository) -> None:
-    """A password that others may read is none. Raises ``BackupError``."""
-    for path in filter(None, (repository.password_file, repository.location_file)):
+    """A password that others may read is none. Raises ``BackupError``, which names no path of the store."""
+    for path in repository.secret_files:
+        shown = f"{path.parent.name}/{path.name}"
         try:
             found = path.stat()
         except OSError as error:
-            raise BackupError("no_password", path=path, why=error.strerror or "-") from None
+            raise BackupError("no_password", path=shown, why=error.strerror or "-") from None
         if stat.S_IMODE(found.st_mode) & 0o077:
-            raise BackupError("open_password", path=path, mode=f"{stat.S_IMODE(found.st_mode):04o}")
+            raise BackupError("open_password", path=shown, mode=f"{stat.S_IMODE(found.st_mode):04o}")
 
 
 def ask(repository: Repository, command: Sequence[str], seconds: float = 3600, fine: Sequence[int] = (0,)) -> Ran:
@@ -151,14 +183,36 @@ def ask(repository: Repository, command: Sequence[str], seconds: float = 3600, f
 
 def failure(repository: Repository, ran: Ran) -> BackupError:
     """The error that a failed run stands for; a lock is looked at to tell whether anybody lives behind it."""
-    code = "interrupted" if ran.exit_code < 0 else cause(ran.exit_code, f"{ran.said}\n{ran.out}")
     figures: dict[str, Any] = {"repository": repository.name, "why": last_words(_sentence(ran))}
+    code = cause(1 if ran.stopped else ran.exit_code, f"{ran.said}\n{ran.out}")
+    if code in ("network", "failed"):
+        code = _ssh_cause(repository) or code
+    if ran.stopped and code in ("failed", "no_repository"):
+        return BackupError("timeout", seconds=round(ran.seconds), **figures)
+    if (ran.exit_code < 0 or ran.exit_code == CTRL_C) and not ran.stopped:
+        code = "interrupted"
     if code == "locked":
         found = re.search(r"locked(?: exclusively)? by PID (\d+) on (\S+)", ran.said + ran.out)
         pid, host = (int(found[1]), found[2]) if found else (0, "?")
         gone = host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
         return BackupError("stale_lock" if gone else "locked", **figures | {"host": host, "pid": pid})
     return BackupError(code, **figures)
+
+
+def _ssh_cause(repository: Repository) -> str:
+    """Why ssh opens no session, asked of ssh itself: restic may end before it has passed on what ssh said."""
+    command = words_for.make_ssh_command(repository)
+    if not command:
+        return ""
+    environment = make_environment(repository)
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=30,
+            check=False, env={name: environment[name] for name in ("PATH", "HOME", "LC_ALL")},
+        )  # fmt: skip
+        code = cause(1, done.stderr)
+        return code if done.returncode and code in ("unknown_host", "denied") else ""
+    return ""
 
 
 def _sentence(ran: Ran) -> str:
@@ -177,29 +231,6 @@ def documents(text: str) -> list[dict[str, Any]]:
             with contextlib.suppress(json.JSONDecodeError):
                 found.append(json.loads(line))
     return found
-
-
-def version_of(program: str) -> tuple[int, ...]:
-    """The version of restic. Raises ``BackupError`` when it is missing or older than ``OLDEST``."""
-    try:
-        done = subprocess.run([program, "version"], capture_output=True, text=True, timeout=20, check=False, env={})
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BackupError("no_program", program=program, why=getattr(error, "strerror", None) or "-") from None
-    found = re.match(r"restic (\d+)\.(\d+)", done.stdout)
-    if found is None:
-        raise BackupError("no_program", program=program, why=done.stdout[:80] or "-")
-    version = (int(found[1]), int(found[2]))
-    if version < OLDEST:
-        raise BackupError("old_program", found=".".join(map(str, version)), wanted=".".join(map(str, OLDEST)))
-    return version
-
-
-# ------------------------------------------------------------------------------------------------- what it does
-
-
-def init(repository: Repository) -> None:
-    """Make a new repository. Raises ``BackupError``."""
-    ask(repository, words_for.make_init_command(repository))
 
 
 def backup(
@@ -246,32 +277,21 @@ def snapshots(repository: Repository, tag: str = "", host: str = "", seconds: fl
     return sorted(found, key=lambda s: s.at)
 
 
+def restored_bytes(repository: Repository, snapshot: str, seconds: float = 3600) -> int:
+    """How many bytes a restore of a snapshot takes. Raises ``BackupError``."""
+    ran = ask(repository, words_for.make_stats_command(repository, "restore-size", snapshot), seconds)
+    found = documents(ran.out)
+    if not found or "total_size" not in found[-1]:
+        raise BackupError("garbled", repository=repository.name)
+    return int(found[-1]["total_size"])
+
+
 def newest(repository: Repository, tag: str, host: str = "") -> Snapshot:
     """The newest snapshot of a data set. Raises ``BackupError`` when there is none."""
     found = snapshots(repository, tag, host)
     if not found:
         raise BackupError("no_snapshot", name=tag)
     return found[-1]
-
-
-def forget(
-    repository: Repository,
-    keep: Retention,
-    *,
-    tag: str = "",
-    host: str = "",
-    prune: bool = False,
-    seconds: float = 7200,
-) -> tuple[list[str], list[str]]:
-    """Apply a retention; ids kept and removed. Raises ``BackupError``, also when the storage refused to delete."""
-    command = words_for.make_forget_command(repository, keep, tag=tag, host=host, prune=prune)
-    ran = ask(repository, command, seconds)
-    if re.search(r"unable to remove|40[13] (forbidden|unauthorized)", ran.said.lower()):
-        raise BackupError("refused", repository=repository.name, why=last_words(ran.said))
-    line = next((line for line in ran.out.splitlines() if line.startswith("[")), "[]")
-    groups = json.loads(line)
-    kept = [s["id"] for group in groups for s in group.get("keep") or ()]
-    return kept, [s["id"] for group in groups for s in group.get("remove") or ()]
 
 
 def check(repository: Repository, part: int = 0, of: int = 0, seconds: float = 6 * 3600) -> None:

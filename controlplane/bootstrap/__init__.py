@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from controlplane.bootstrap.ahead import Ageing, Ahead, Costs
-from controlplane.bootstrap.backing import Backing
 from controlplane.bootstrap.carrying import Carrying
 from controlplane.bootstrap.judgements import Judgement
 from controlplane.bootstrap.leaving import Leaving
+from controlplane.bootstrap.rehearsing import Rehearsing
 from controlplane.bootstrap.rules import Rules
 from controlplane.bootstrap.saying import Paper, Saying
 from controlplane.settings import Settings
@@ -100,5 +100,5 @@ def open_rules(settings: Settings, clock: Callable[[], datetime] = utc_now) -> I
         engine.dispose()
 
 
-class Plane(Carrying, Saying, Leaving, Backing, Ahead):
+class Plane(Carrying, Saying, Leaving, Rehearsing, Ahead):
     """Everything the faces may ask for."""

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from controlplane import texts
 from controlplane.backup import BackupError, Repository, restic
 from controlplane.backup.drill import note_drill, prove_refusal, rehearse
+from controlplane.backup.errors import NOT_ASKED
 from controlplane.backup.repository import RECORD, next_part
 from controlplane.backup.spot import compare
-from controlplane.bootstrap.judgements import Judgements
+from controlplane.bootstrap.proofs import DRILL, Proofs, Row
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.reports.minutes import render_minutes
+from controlplane.settings import OWN_RESTIC
 
-DRILL = "drill"
-"""The kind of link that keeps a rehearsal, a check, a comparison or a refused deletion."""
+CUT_SHORT = "interrupted"
+"""How a rehearsal ended that was cut short, by the end of the service for one: it says nothing of the backup."""
 
 CHECK_PARTS = 14
 """Checks that together read every byte of a repository: two weeks of daily ones."""
 
-Row = dict[str, Any]
 
-
-class Backing(Judgements):
+class Backing(Proofs):
     """What is proven of backups from the control plane's own place."""
 
     def rehearse_backup(self, dataset: str, repository: str = "", record: Path = Path(RECORD)) -> tuple[Row, bytes]:
@@ -44,7 +44,7 @@ class Backing(Judgements):
         )
         body, purpose = drill.document(), row["purpose"]["vi"]
         paper = render_minutes(body, purpose, self.campaign.hospital, texts.speaker("vi"), row["rpo_minutes"])
-        noted = note_drill(record, drill)
+        noted = drill.error != CUT_SHORT and note_drill(record, drill)
         kept = {"result": body, "minutes": self.archive.vault.put(paper), "noted": noted}
         return self._keep_drill("restore", kept), paper
 
@@ -53,23 +53,26 @@ class Backing(Judgements):
         kept = []
         for one in self._repositories(repository):
             part = next_part(self._last_part(one.name), of)
-            body: Row = {"repository": one.name, "part": part, "of": of, "ok": True}
+            body: Row = {"repository": one.name, "part": part, "of": of, "ok": True, "tried": True}
             try:
+                restic.release_stale(one, self.clock)
                 restic.check(one, part, of)
             except BackupError as error:
-                body |= {"ok": False, "error": error.code, "said": error.words}
+                tried = error.code not in NOT_ASKED
+                body |= {"ok": False, "tried": tried, "error": error.code, "said": error.words}
             kept.append(self._keep_drill("check", {"result": body}))
         return kept
 
     def prove_refusals(self, repository: str = "") -> list[Row]:
-        """Try to delete a canary from repositories by this machine's own credentials."""
+        """Try to delete a canary from repositories by this machine's own credentials; what was not tried says so."""
         kept = []
         for one in self._repositories(repository):
             try:
+                restic.release_stale(one, self.clock)
                 proof = prove_refusal(one, self.clock, "controlplane")
-                body = proof.document() | {"ok": proof.refused}
+                body = proof.document() | {"ok": proof.refused, "tried": True}
             except BackupError as error:
-                body = {"repository": one.name, "ok": False, "error": error.code, "said": error.words}
+                body = {"repository": one.name, "ok": False, "tried": False, "error": error.code, "said": error.words}
             kept.append(self._keep_drill("refusal", {"result": body}))
         return kept
 
@@ -89,10 +92,26 @@ class Backing(Judgements):
         )
         return self._keep_drill("spot", {"result": spot.document()})
 
-    def drills(self, what: str = "") -> list[Row]:
-        """Everything of the kind that was kept, the oldest first."""
-        bodies = [self.archive.body(link) for link in self.archive.chain(DRILL)]
-        return [body for body in bodies if not what or body["what"] == what]
+    def snapshots_of(self, repository: str = "") -> list[Row]:
+        """The snapshots of repositories, the oldest first; one that cannot be asked says why."""
+        return [
+            self._asked(one, lambda r: {"snapshots": restic.snapshots(r)}) for one in self._repositories(repository)
+        ]
+
+    def stats_of(self, repository: str = "") -> list[Row]:
+        """What repositories hold: bytes stored, snapshots counted; one that cannot be asked says why."""
+
+        def counted(one: Repository) -> Row:
+            return {"stored_bytes": restic.stats(one)["total_size"], "snapshots": len(restic.snapshots(one))}
+
+        return [self._asked(one, counted) for one in self._repositories(repository)]
+
+    @staticmethod
+    def _asked(one: Repository, ask: Callable[[Repository], Row]) -> Row:
+        try:
+            return {"repository": one.name, "ok": True, **ask(one)}
+        except BackupError as error:
+            return {"repository": one.name, "ok": False, "error": error.code, "said": error.words}
 
     def _keep_drill(self, what: str, body: Row) -> Row:
         whole = {"what": what, "at": self.clock(), **body}
@@ -136,6 +155,7 @@ class Backing(Judgements):
         if name not in rows:
             raise BackupError("no_store", name=name or "-", known=", ".join(rows))
         secrets, location = self.settings.secrets_dir, rows[name]["location"]
+        keys, ssh_key = secrets / f"restic-{name}.env", secrets / f"restic-{name}.key"
         return Repository(
             name,
             secrets / f"restic-{name}",
@@ -143,8 +163,11 @@ class Backing(Judgements):
             None if location else secrets / f"restic-{name}.location",
             self._restic(),
             self.settings.data_dir / "cache" / "restic",
+            keys if keys.exists() else None,
+            ssh_key if ssh_key.exists() else None,
+            self.settings.known_hosts_file,
         )
 
     def _restic(self) -> str:
-        own = self.settings.home / "var" / "tools" / "restic" / "usr" / "bin" / "restic"
+        own = self.settings.home / OWN_RESTIC
         return str(own) if own.exists() else shutil.which("restic") or "restic"

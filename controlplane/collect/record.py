@@ -24,6 +24,9 @@ COLLECTOR = "record/1"
 CHANGE_DAYS = 30
 """How far back a change of a setting is looked for."""
 
+MOST_DRILLS = 1000
+"""How many kept proofs of backups are looked through for rehearsals."""
+
 _SHELL = frozenset({"local", "ssh"})
 
 
@@ -34,6 +37,7 @@ class History(Protocol):
     def runs(self, most: int = 100) -> Sequence[Mapping[str, Any]]: ...
     def changes(self, fact: str, since: datetime) -> Sequence[Mapping[str, Any]]: ...
     def first_answers(self, fact: str) -> Mapping[str, datetime]: ...
+    def recent(self, kind: str, most: int) -> Sequence[Mapping[str, Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,8 @@ class Record:
                 document["rounds"] = [_round(view) for view in self._history.rounds(50)]
             case "runs":
                 document["runs"] = [_run(run) for run in self._history.runs(500)]
+            case "drills":
+                document["drills"] = _drills(self._history.recent("drill", MOST_DRILLS))
             case "changes":
                 since = self._clock() - timedelta(days=CHANGE_DAYS)
                 document.setdefault("changes", {})[name] = self._history.changes(name, since)
@@ -228,3 +234,28 @@ def _round(view: Any) -> Value:
 def _run(run: Mapping[str, Any]) -> Value:
     kept = ("id", "play", "mode", "state", "started_at", "ended_at", "hosts")
     return plain({name: run[name] for name in kept})
+
+
+def _drills(bodies: Iterable[Mapping[str, Any]]) -> Value:
+    """Of every data set its newest rehearsal, and the newest good one; paths and tables are counted, not named."""
+    newest: dict[tuple[str, bool], Mapping[str, Any]] = {}
+    for body in bodies:
+        if body["what"] == "restore":
+            newest.setdefault((body["result"]["dataset"], False), body)
+            if body["result"]["ok"]:
+                newest.setdefault((body["result"]["dataset"], True), body)
+    kept = (
+        *("dataset", "repository", "database", "ok", "error", "rpo_seconds", "rto_seconds"),
+        *("hashes_verified", "hashes_wrong", "tables", "rows"),
+    )
+    return plain(
+        [
+            {name: body["result"][name] for name in kept}
+            | {
+                "link": body["link"],
+                "at": body["result"]["ended_at"],
+                "tables_wrong": len(body["result"]["tables_wrong"]),
+            }
+            for _, body in sorted({body["link"]: body for body in newest.values()}.items())
+        ]
+    )

@@ -35,7 +35,7 @@ _VERSION = re.compile(r"any|(?:>=|=) [A-Za-z0-9.+:~-]{1,64}")
 _PATTERN = re.compile(r"[A-Za-z0-9/][A-Za-z0-9.+:*?_/-]{0,80}")
 
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-_LOCATION = re.compile(r"(?!.*//[^/]*@).+")
+_LOCATION = re.compile(r"sftp://[a-z_][a-z0-9_-]*@[^/@]+/.+|(?!.*//[^/]*@).+")  # an account's name is no log-in
 _PATH = re.compile(r"/.+")
 _SOURCE = re.compile(r"(?:postgresql|mariadb):[^-/][^/]*|path:/.+|command:/usr/local/sbin/[A-Za-z0-9][A-Za-z0-9._-]*")
 

@@ -139,6 +139,14 @@ class Archive:
             for row in connection.execute(query if kind is None else query.where(links.c.kind == kind)):
                 yield Link(**row._mapping)
 
+    def recent(self, kind: str, most: int, at: int | None = None) -> list[dict[str, Any]]:
+        """Bodies of a kind, the newest first, or the one ``at`` a number; each with its ``link`` and ``seal``."""
+        query = sa.select(links).where(links.c.kind == kind).order_by(links.c.seq.desc()).limit(most)
+        query = query if at is None else query.where(links.c.seq == at)
+        with self.engine.connect() as connection:
+            found = [Link(**row._mapping) for row in connection.execute(query)]
+        return [self.body(link) | {"link": link.seq, "seal": link.seal} for link in found]
+
     def head(self) -> Link | None:
         """The newest link; its seal is what a report prints."""
         with self.engine.connect() as connection:

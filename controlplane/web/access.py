@@ -63,6 +63,7 @@ TABLE: Mapping[tuple[str, str], frozenset[str]] = {
     ("POST", "/drift"): ACTING,
     ("GET", "/evidence"): EVIDENCE,
     ("POST", "/evidence/bundle"): EVIDENCE,
+    ("GET", "/evidence/minutes/{link}"): EVIDENCE,
     ("GET", "/raw/{sha256}"): EVIDENCE,
     ("GET", "/raw/{sha256}/bytes"): EVIDENCE,
     ("GET", "/reports"): OFFICE,
@@ -110,6 +111,7 @@ TABLE: Mapping[tuple[str, str], frozenset[str]] = {
     ("POST", f"{API}/runs/{{run_id}}/resume"): ACTING,
     ("GET", f"{API}/drift"): TECHNICAL,
     ("POST", f"{API}/drift"): ACTING,
+    ("GET", f"{API}/backups"): TECHNICAL,
     ("GET", f"{API}/chain"): TECHNICAL,
     ("GET", f"{API}/raw/{{sha256}}"): EVIDENCE,
 }

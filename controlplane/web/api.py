@@ -13,6 +13,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from fastapi import FastAPI, Query, Request, Response
 
 from controlplane.bootstrap import Plane
+from controlplane.bootstrap.proofs import Proof
 from controlplane.domain.chain import GENESIS
 from controlplane.domain.compare import Difference
 from controlplane.domain.duties import Due
@@ -309,6 +310,11 @@ def run(request: Request, run_id: str) -> Answer[dict[str, Any]]:
     return Answer(queries.run_of(_plane(request), run_id))
 
 
+def backups(request: Request, page: PageNumber = None) -> Many[Proof]:
+    """Proofs of backups, the newest first; the bytes of minutes stand under their digest."""
+    return _many(_plane(request).proofs(1000), page)
+
+
 def chain(request: Request) -> Answer[Chain]:
     """The head of the chain of evidence, and the first break if there is one."""
     plane = _plane(request)
@@ -357,6 +363,7 @@ API = (
     ("/rounds/{round_id}", round_, "A round and what it moved"),
     ("/runs", runs, "Runs of plays"),
     ("/runs/{run_id}", run, "A run with its change dossier"),
+    ("/backups", backups, "Proofs of backups"),
     ("/chain", chain, "Head and state of the chain of evidence"),
     ("/raw/{sha256}", raw, "The bytes under a digest"),
 )

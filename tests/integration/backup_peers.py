@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import shutil
 import socket
@@ -17,7 +18,7 @@ import pytest
 
 from controlplane.backup.errors import BackupError
 from controlplane.backup.repository import Repository
-from controlplane.backup.restic import Snapshot, backup, init, restore, snapshots
+from controlplane.backup.restic import Snapshot, ask, backup, restore, snapshots
 from tests.conftest import ROOT
 
 
@@ -30,6 +31,11 @@ def restic_program() -> str:
     if os.environ.get("CI") == "true":
         pytest.fail(words)
     pytest.skip(words)
+
+
+def init(repository: Repository) -> None:
+    """Make a repository, as the job of a host does."""
+    ask(repository, (repository.program, "init"))
 
 
 class Bench:
@@ -131,6 +137,13 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def answers(port: int) -> bool:
+    """Whether somebody listens on a port of the loopback."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
 class Server:
     """`rclone serve restic` on the loopback."""
 
@@ -141,12 +154,7 @@ class Server:
         self.process = subprocess.Popen(
             [*argv, *["--append-only"] * append_only], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        until(self._answers)
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            return True
-        return False
+        until(lambda: answers(self.port))
 
     @property
     def location(self) -> str:
@@ -155,6 +163,53 @@ class Server:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait(10)
+
+
+class Sftp:
+    """An OpenSSH server on the loopback that speaks SFTP alone, with a host key, a key that it lets in and one not."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder, self.port = folder, free_port()
+        for name in ("host", "key", "stranger"):
+            argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(folder / name)]
+            subprocess.run(argv, check=True)
+        shutil.copy(folder / "key.pub", folder / "authorized")
+        lines = [
+            *("ListenAddress 127.0.0.1", f"Port {self.port}", f"HostKey {folder}/host", "PidFile none"),
+            *(f"AuthorizedKeysFile {folder}/authorized", "StrictModes no", "UsePAM no", "PermitRootLogin yes"),
+            *("PasswordAuthentication no", "KbdInteractiveAuthentication no"),
+            *("Subsystem sftp internal-sftp", "ForceCommand internal-sftp"),
+        ]
+        (folder / "config").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self.known, self.other = folder / "known", folder / "other"
+        self.known.write_text(f"[127.0.0.1]:{self.port} {(folder / 'host.pub').read_text()}", encoding="utf-8")
+        self.other.write_text(f"[127.0.0.1]:{self.port} {(folder / 'stranger.pub').read_text()}", encoding="utf-8")
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        argv = ["/usr/sbin/sshd", "-D", "-e", "-f", str(folder / "config")]
+        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: answers(self.port))
+
+    @property
+    def location(self) -> str:
+        return f"sftp://{getpass.getuser()}@127.0.0.1:{self.port}/{self.folder}/store"
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+@contextlib.contextmanager
+def sftp(folder: Path) -> Iterator[Sftp]:
+    """An SFTP server while the block lasts."""
+    if not Path("/usr/sbin/sshd").exists():
+        pytest.fail("sshd is missing") if os.environ.get("CI") == "true" else pytest.skip("sshd is not installed")
+    server = Sftp(folder)
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @contextlib.contextmanager

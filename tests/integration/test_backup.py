@@ -6,30 +6,30 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from controlplane.backup.drill import prove_refusal
 from controlplane.backup.errors import BackupError
-from controlplane.backup.repository import Retention
 from controlplane.backup.restic import (
     backup,
     check,
     files_of,
-    forget,
-    init,
     locks,
     newest,
     release_stale,
     restore,
     snapshots,
     stats,
-    version_of,
 )
-from tests.integration.backup_peers import Bench, Server, Slowly, restic_program, served, until
+from tests.integration.backup_peers import Bench, Server, Slowly, init, restic_program, served, until
 
 DEBIAN_12 = "/usr/bin/restic"
 
@@ -55,10 +55,9 @@ def refused(act: Callable[[], object]) -> BackupError:
     return caught.value
 
 
-def test_what_is_saved_is_listed_kept_by_the_retention_and_restored(bench: Bench) -> None:
+def test_what_is_saved_is_listed_counted_and_restored(bench: Bench) -> None:
     bench.made()
-    first = newest(bench.repository, "files", "sv-test")
-    assert first.paths == (str(bench.data),)
+    assert newest(bench.repository, "files", "sv-test").paths == (str(bench.data),)
     (bench.data / "sub" / "new.txt").write_text("new", encoding="utf-8")
     saved = backup(bench.repository, [str(bench.data)], tags=["files"], host="sv-test", excludes=["*.tmp"])
     assert (saved.files_new, saved.files_unmodified, saved.incomplete) == (1, 6, False)
@@ -66,10 +65,8 @@ def test_what_is_saved_is_listed_kept_by_the_retention_and_restored(bench: Bench
     assert str(bench.data / "sub" / "new.txt") in listed
     assert str(bench.data / "thumbs.tmp") not in listed
     assert stats(bench.repository)["total_size"] > 0
-    kept, removed = forget(bench.repository, Retention(last=1, daily=0, weekly=0, monthly=0), tag="files", prune=True)
-    assert (kept, removed) == ([saved.snapshot], [first.id])
     check(bench.repository, 1, 1)
-    bench.still_whole(snapshots(bench.repository))
+    bench.still_whole([s for s in snapshots(bench.repository) if s.id == saved.snapshot])
 
 
 def test_a_source_file_that_cannot_be_read_is_told_and_the_rest_is_saved(bench: Bench) -> None:
@@ -95,6 +92,9 @@ def test_wrong_password_missing_repository_and_no_network_are_told_apart(bench: 
     nobody = bench.at("rest:http://127.0.0.1:9/")
     assert refused(lambda: snapshots(nobody, seconds=3)).code == "network"
     bench.still_whole(before)
+    if old:
+        proof = prove_refusal(bench.repository, now, "sv-test")
+        assert (proof.refused, proof.snapshots_before - proof.snapshots_after) == (False, 1)
 
 
 def test_a_password_that_others_may_read_and_a_program_that_is_not_there_are_refused(bench: Bench) -> None:
@@ -103,8 +103,42 @@ def test_a_password_that_others_may_read_and_a_program_that_is_not_there_are_ref
     assert (error.code, error.figures["mode"]) == ("open_password", "0644")
     bench.password.chmod(0o600)
     assert refused(lambda: init(replace(bench.repository, program="/nowhere/restic"))).code == "no_program"
-    assert refused(lambda: version_of("/bin/true")).code == "no_program"
-    assert version_of(bench.program) >= (0, 18)
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """A storage of the kind S3 that knows nobody; it remembers who asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.headers.get("Authorization", ""))
+        body = b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if self.command == "GET" else b"")
+
+    do_HEAD = do_GET  # noqa: N815  # the name that the library calls
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_the_keys_of_s3_reach_the_storage_and_no_error(bench: Bench) -> None:
+    keys = bench.folder / "restic-far.env"
+    keys.write_text("AWS_ACCESS_KEY_ID=AKCANARY\nAWS_SECRET_ACCESS_KEY=secretcanary\n", encoding="utf-8")
+    keys.chmod(0o640)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        far = replace(bench.at(f"s3:http://127.0.0.1:{server.server_port}/bucket"), keys_file=keys)
+        assert refused(lambda: snapshots(far)).code == "open_password"
+        assert Bucket.asked == []
+        keys.chmod(0o600)
+        error = refused(lambda: snapshots(far))
+        server.shutdown()
+    assert error.code == "denied"
+    assert "Credential=AKCANARY/" in Bucket.asked[0]
+    assert "canary" not in str(error.words).lower()
 
 
 def test_a_live_lock_is_waited_for_and_the_lock_of_a_killed_backup_is_not(bench: Bench) -> None:
@@ -113,18 +147,36 @@ def test_a_live_lock_is_waited_for_and_the_lock_of_a_killed_backup_is_not(bench:
     slow, note = bench.slow()
     backup_under_way = Slowly(bench, slow, note)
     until(lambda: note.exists() and locks(bench.repository))
-    keep = Retention(last=1)
-    assert refused(lambda: forget(bench.repository, keep, prune=True)).code == "locked"
+    assert refused(lambda: check(bench.repository)).code == "locked"
     assert release_stale(bench.repository, now)[0] == [], "a lock that somebody lives behind stays"
+    held = refused(lambda: prove_refusal(bench.repository, now, "sv-test"))
+    assert (held.code, held.figures["pid"]) == ("locked", backup_under_way.pid), "not tried is not refused"
     os.kill(backup_under_way.pid, signal.SIGKILL)
     assert backup_under_way.join().code == "interrupted"
-    assert refused(lambda: forget(bench.repository, keep, prune=True)).code == "stale_lock"
+    assert refused(lambda: check(bench.repository)).code == "stale_lock"
+    assert refused(lambda: prove_refusal(bench.repository, now, "sv-test")).code == "stale_lock"
     removed, left = release_stale(bench.repository, now)
     assert (len(removed), left) == (1, [])
-    assert [s.id for s in snapshots(bench.repository)] == [s.id for s in before], "half a backup is no snapshot"
+    assert {s.id for s in snapshots(bench.repository, "files")} == {s.id for s in before}
+    assert snapshots(bench.repository, "big") == [], "half a backup is no snapshot"
+    plain = prove_refusal(bench.repository, now, "sv-test")
+    assert (plain.refused, plain.snapshots_after) == (False, plain.snapshots_before - 1), "a plain folder lets it go"
     bench.still_whole(before)
     bench.save()
     check(bench.repository, 1, 1)
+
+
+def test_a_deletion_is_refused_only_when_it_was_tried(bench: Bench) -> None:
+    """The forget of a client that hangs, and of one that claims to be done: the canary stays both times."""
+    init(bench.repository)
+    odd = bench.folder / "odd"
+    odd_one = replace(bench.repository, program=str(odd))
+    for answer, code in (("sleep 30", "timeout"), ("exit 0", "")):
+        odd.write_text(f'#!/bin/sh\ncase "$*" in *" forget "*) {answer} ;; esac\nexec {bench.program} "$@"\n')
+        odd.chmod(0o755)
+        if code:
+            assert refused(lambda: prove_refusal(odd_one, now, "sv-test", seconds=5)).code == code
+    assert prove_refusal(odd_one, now, "sv-test").refused, "it claims to have deleted what is still there"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is mounted, which needs root")

@@ -17,15 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from controlplane.backup.drill import Rehearsal, note_drill, prove_refusal, rehearse
-from controlplane.backup.repository import Repository, Retention
-from controlplane.backup.restic import backup, forget, snapshots
+from controlplane.backup.repository import Repository
+from controlplane.backup.restic import backup, snapshots
 from controlplane.backup.scratch import _as_account, _run, _server, newest_programs
 from controlplane.backup.spot import compare
+from controlplane.bootstrap import init_store
+from controlplane.cli import app
 from controlplane.collect.facts import FACTS
-from tests.conftest import ROOT
-from tests.integration.backup_peers import Bench, restic_program, served
+from controlplane.settings import Settings
+from tests.conftest import ROOT, Clock
+from tests.integration.backup_peers import Bench, restic_program, served, sftp
 
 JOB = ROOT / "playbooks" / "roles" / "backup" / "files" / "emr-backup.py"
 ROWS = 1234
@@ -151,15 +156,27 @@ def test_files_are_restored_with_the_oddest_names_and_the_record_satisfies_the_f
 
 @needs_root
 @needs_postgres
+def test_a_second_repository_over_sftp_is_rehearsed_and_a_strange_host_or_key_is_told(
+    host: Host, tmp_path: Path
+) -> None:
+    with sftp(tmp_path / "ssh") as server:
+        shutil.copytree(host.far.location, server.folder / "store")
+        ways = {"location": server.location, "ssh_key": server.folder / "key", "known_hosts": server.known}
+        far = replace(host.far, **ways)
+        drill = host.rehearse("files", far)
+        assert (drill.ok, drill.hashes_verified) == (True, 6), drill.said_en
+        assert host.rehearse("files", replace(far, known_hosts=server.other)).error == "unknown_host"
+        assert host.rehearse("files", replace(far, ssh_key=server.folder / "stranger")).error == "denied"
+
+
+@needs_root
+@needs_postgres
 def test_an_append_only_repository_refuses_and_the_refusal_is_the_evidence(host: Host) -> None:
     before = [s.id for s in snapshots(host.nas)]
     proof = prove_refusal(host.nas, now, "sv-test")
     assert (proof.refused, proof.snapshots_before, proof.snapshots_after) == (True, len(before) + 1, len(before) + 1)
     assert "403" in proof.said or "unable to remove" in proof.said
     assert {*before, proof.canary} == {s.id for s in snapshots(host.nas)}
-    with pytest.raises(Exception, match="refused this") as caught:
-        forget(host.nas, Retention(last=1, daily=0, weekly=0, monthly=0))
-    assert caught.value.code == "refused"  # type: ignore[attr-defined]
     open_one = prove_refusal(host.far, now, "sv-test")
     assert not open_one.refused, "a repository that lets the canary go is no proof"
 
@@ -210,6 +227,70 @@ def test_the_same_seed_draws_the_same_and_what_the_excludes_hide_is_told(tmp_pat
     assert (renamed.alarm, renamed.vanished_count, renamed.same) == (True, 6, 0)
 
 
+# -------------------------------------------------------------------------------------------- on a schedule
+
+
+def a_home(folder: Path, host: Host, *names: str, of: str = "sv-test") -> Path:
+    """A home of the product whose register declares the host's first repository and some of its data sets."""
+    home = folder / "home"
+    for name in ("checks", "playbooks", "inventory"):
+        shutil.copytree(ROOT / name, home / name)
+    rows = {"excludes": [], "every_hours": 24, "rpo_minutes": 1440, "host": of, "repositories": ["nas"]}
+    named = {"purpose": {"vi": "Hồ sơ thử", "en": "Trial files"}, "source": None, "paths": [str(host.data)]}
+    place = {"name": "nas", "location": host.nas.location, "medium": "nas-disk"}
+    register = {
+        "reviewed_on": None,
+        "repositories": [place | {"offsite": False, "offline": False, "same_host": False}],
+        "datasets": [
+            rows | named | {"name": name, "class": "database" if name == "emr" else "files"} for name in names
+        ],
+    }
+    (home / "inventory" / "registers" / "backups.yaml").write_text(json.dumps(register), encoding="utf-8")
+    hosts = home / "inventory" / "hosts.yaml"
+    hosts.write_text(hosts.read_text(encoding="utf-8").replace("sv-01", "sv-test"), encoding="utf-8")
+    return home
+
+
+@needs_root
+@needs_postgres
+def test_the_weekly_rehearsal_is_made_once_and_a_failed_one_moves_the_criterion(host: Host, tmp_path: Path) -> None:
+    clock = Clock(datetime.now(UTC))
+    settings = Settings(home=a_home(tmp_path, host, "emr", of="controlplane-01"), data_dir=tmp_path / "var")
+    plane = init_store(settings, clock)
+    shutil.copy(host.nas.password_file, settings.secrets_dir / "restic-nas")
+
+    def judged() -> tuple[str, Any]:
+        plane.make_round(["site"])
+        (score,) = [s for s in plane.judgement().card.criteria if s.id == "tcvn14423.bak.restore_test"]
+        value = plane.archive.state()["site", "backup.drills"].answer
+        assert value is not None
+        return str(score.verdict), value.value
+
+    for ending in ("env", "key"):
+        (settings.secrets_dir / f"restic-nas.{ending}").touch(0o600)
+    way = plane._repository("nas")
+    assert {p.name for p in way.secret_files} == {"restic-nas", "restic-nas.env", "restic-nas.key"}
+    assert way.known_hosts == settings.known_hosts_file
+    assert judged()[1]["failed_count"] is None, "nothing was ever rehearsed"
+    assert judged()[0] == "unknown"
+    assert plane.due_rehearsals() == ["emr"]
+    (kept,) = plane.rehearse_due()
+    # Of the host that the register names there is no snapshot, and that is a failed drill.
+    assert (kept["result"]["ok"], kept["result"]["error"]) == (False, "no_snapshot")
+    assert plane.due_rehearsals() == [], "once a week, whatever came of it"
+    word, value = judged()
+    assert (word, value["failed"]) == ("not_met", ["emr"])
+    register = settings.home / "inventory" / "registers" / "backups.yaml"
+    register.write_text(register.read_text(encoding="utf-8").replace("controlplane-01", "sv-test"), encoding="utf-8")
+    clock.pass_(days=7)
+    assert plane.due_rehearsals() == ["emr"]
+    again, _ = plane.rehearse_backup("emr", record=host.state)
+    assert (again["result"]["ok"], again["result"]["tables"]) == (True, 2)
+    word, value = judged()
+    assert (word, value["failed_count"], value["overdue_count"]) == ("unknown", 0, 0)
+    assert plane.due_rehearsals() == [], "one by hand counts, too"
+
+
 # -------------------------------------------------------------------------------------------- the program emrctl
 
 
@@ -235,14 +316,13 @@ def test_the_verbs_keep_their_results_in_the_chain_and_the_minutes_in_the_vault(
         "PATH": f"{Path(host.nas.program).parent}:/usr/bin",
     }
 
-    def emrctl(*words: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "controlplane", *words]
-        environment = os.environ | places
-        return subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    def emrctl(*words: str) -> Result:
+        """The program in this process: to start it each time costs seconds."""
+        return CliRunner().invoke(app, words, env=places)
 
-    assert emrctl("init").returncode == 0
+    assert emrctl("init").exit_code == 0
     refused = emrctl("backup", "check")
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert "restic-nas" in refused.stdout, "a missing password is a result, and kept"
     shutil.copy(host.nas.password_file, data / "secrets" / "restic-nas")
     config = [str(host.data), str(host.state / "manifests" / "files.sha256")]
@@ -251,17 +331,30 @@ def test_the_verbs_keep_their_results_in_the_chain_and_the_minutes_in_the_vault(
     done = emrctl("backup", "drill", "files", "--out", str(minutes), "--json")
     # The manifest stands elsewhere than on a real host, so this drill must say that it proved nothing.
     (kept,) = json.loads(done.stdout)
-    assert (done.returncode, kept["result"]["error"]) == (1, "no_manifest")
+    assert (done.exit_code, kept["result"]["error"]) == (1, "no_manifest")
     assert minutes.read_bytes()[:2] == b"PK"
-    assert emrctl("backup", "check", "--parts", "2").returncode == 0
+    assert emrctl("backup", "check", "--parts", "2").exit_code == 0
     (again,) = json.loads(emrctl("backup", "check", "--parts", "2", "--json").stdout)
     assert (again["result"]["part"], again["result"]["of"]) == (2, 2), "the state of the cycle is in the chain"
-    assert emrctl("backup", "refusal").returncode == 0
+    assert emrctl("backup", "refusal").exit_code == 0
     (spot,) = json.loads(emrctl("backup", "spot", "files", "--seed", "11", "--json").stdout)
     assert (spot["result"]["seed"], spot["result"]["ok"]) == (11, True)
-    assert emrctl("backup", "drill", "fils").returncode == 1
-    assert emrctl("chain").returncode == 0
-    assert emrctl("reindex").returncode == 0
+    assert emrctl("backup", "drill", "fils").exit_code == 1
+    listed = json.loads(emrctl("backup", "list", "--json").stdout)
+    assert [(row["what"], row["ok"]) for row in listed[:2]] == [("spot", True), ("refusal", True)]
+    (restored,) = [row for row in listed if row["what"] == "restore"]
+    assert restored["said"]["vi"] in " ".join(emrctl("backup", "list").stdout.split())
+    again_out = tmp_path / "again.docx"
+    assert emrctl("backup", "minutes", str(restored["link"]), "--out", str(again_out)).exit_code == 0
+    assert again_out.read_bytes() == minutes.read_bytes()
+    assert emrctl("backup", "minutes", str(listed[0]["link"]), "--out", str(tmp_path / "none")).exit_code != 0
+    (listing,) = json.loads(emrctl("backup", "snapshots", "--json").stdout)
+    (counted,) = json.loads(emrctl("backup", "stats", "--json").stdout)
+    assert counted["snapshots"] == len(listing["snapshots"]) > 1
+    assert counted["stored_bytes"] > 0
+    assert emrctl("backup", "stats").exit_code == 0
+    assert emrctl("chain").exit_code == 0
+    assert emrctl("reindex").exit_code == 0
     assert host.nas.password_file.read_text().strip().encode() not in b"".join(
         p.read_bytes() for p in data.rglob("*") if p.is_file() and p.parent.name != "secrets"
     )

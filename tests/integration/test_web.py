@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +87,21 @@ def plane(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Plane:
     plane.archive.open_run("20261101T000000Z-aaaaaa", plane.clock(), "time-ssh", "apply", ["controlplane-01"])
     plane.archive.close_run("20261101T000000Z-aaaaaa", plane.clock(), "successful", _dossier())
     plane.drift()
+    plane.prove_refusals()
+    plane.rehearse_backup("emr-database", "nas")  # there is no password, so both fail; what failed is kept, too
     return plane
 
 
 def _home(home: Path) -> Path:
     """The rules of the house, and one check of this very machine that stands whatever the others become."""
     shutil.copytree(HOME / "checks", home / "checks")
-    for name in ("playbooks", "inventory"):
-        (home / name).symlink_to(HOME / name)
+    (home / "playbooks").symlink_to(HOME / "playbooks")
+    shutil.copytree(HOME / "inventory", home / "inventory")
+    register = home / "inventory" / "registers" / "backups.yaml"
+    backups = yaml.safe_load(register.read_text(encoding="utf-8"))
+    flags = dict.fromkeys(("offsite", "offline", "same_host"), False)
+    backups["repositories"] = [{"name": "nas", "location": "/srv/nas", "medium": "nas-disk", **flags}]
+    register.write_text(yaml.safe_dump(backups, allow_unicode=True), encoding="utf-8")
     title = {"vi": "Máy này có tên hệ điều hành", "en": "This machine has a named system"}
     check = {"id": "web-test.system-named", "title": title, "fact": "os.release", "role": "controlplane", "of": "id"}
     check |= {"expect": {"matches": "^[a-z]+$"}, "fresh_within": "26h", "severity": "low", "fix": title}
@@ -157,6 +165,7 @@ def examples(plane: Plane) -> Mapping[str, str]:
         "round_id": plane.archive.rounds(1)[0].id,
         "run_id": "20261101T000000Z-aaaaaa",
         "sha256": str(observation.raw_digest),
+        "link": str(plane.archive.newest("drill")),
     }
 
 
@@ -585,6 +594,26 @@ def test_no_page_needs_a_script_or_a_style_of_its_own(
                 assert not re.search(r'(?:src|href)="(?:https?:)?//', answer.text), path
 
 
+def test_proofs_of_backups_are_listed_and_their_minutes_are_had_back(clients: Mapping[str, TestClient]) -> None:
+    client = clients["auditor"]
+    told = client.get(f"{API}/backups").json()
+    assert [(row["what"], row["dataset"], row["ok"]) for row in told["data"]] == [
+        ("restore", "emr-database", False),
+        ("refusal", "", False),
+    ]
+    restore, refusal = told["data"]
+    assert "restic-nas" in refusal["said"]["vi"]
+    assert not refusal["minutes"]
+    page = client.get("/evidence").text
+    assert page.count('href="/evidence/minutes/') == 1
+    assert restore["said"]["vi"] in unescape(page)
+    assert texts.say("vi", "web.evidence.untried") in page, "what was not tried is not called bad"
+    minutes = client.get(f"/evidence/minutes/{restore['link']}")
+    assert hashlib.sha256(minutes.content).hexdigest() == restore["minutes"]
+    for link in (refusal["link"], 1, 0, "x"):
+        assert client.get(f"/evidence/minutes/{link}").status_code == 404
+
+
 def test_what_an_inventory_says_is_never_markup(clients: Mapping[str, TestClient]) -> None:
     client = clients["admin"]
     found = 0
@@ -613,7 +642,12 @@ def test_every_page_is_whole_html_in_both_tongues(
 ) -> None:
     client = clients["admin"]
     for method, path in TABLE:
-        if method == "POST" or path.startswith(PROGRAMS) or path.endswith(("bytes", ".docx")) or "static" in path:
+        if (
+            method == "POST"
+            or path.startswith(PROGRAMS)
+            or path.endswith(("bytes", ".docx", "{link}"))
+            or "static" in path
+        ):
             continue
         for lang in ("vi", "en"):
             html = client.get(address(path, examples), params={"lang": lang}).text

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from controlplane import texts
 from controlplane.backup import repository as words_for
-from controlplane.backup.errors import BackupError, cause, last_words
-from controlplane.backup.repository import Repository, Retention, make_environment, next_part
+from controlplane.backup.errors import BackupError, cause, last_words, removal_refused
+from controlplane.backup.repository import Repository, keys_from, make_environment, next_part
 from controlplane.backup.restic import Lock, parse_time
+from controlplane.bootstrap.rehearsing import last_hour
 
 NAS = Repository("nas", Path("/etc/emrctl/secrets/restic-nas"), "rest:http://nas:8000/sv-01/", cache=Path("/c"))
 ID = "0123456789abcdef"
@@ -32,10 +35,6 @@ def test_what_restic_is_asked():
     assert words_for.make_backup_command(NAS, ["/srv"], tags=["files"], host="sv-01", excludes=["*.tmp"]) == (
         "restic", "--json", "backup", "--host", "sv-01", "--tag", "files", "--exclude", "*.tmp", "--", "/srv",
     )  # fmt: skip
-    keep = Retention(daily=7, weekly=0, monthly=0)
-    assert words_for.make_forget_command(NAS, keep, tag="files", prune=True) == (
-        "restic", "--json", "forget", "--keep-daily", "7", "--tag", "files", "--group-by", "host,tags", "--prune",
-    )  # fmt: skip
     assert words_for.make_check_command(NAS, 3, 14)[-1] == "--read-data-subset=3/14"
     assert words_for.make_check_command(NAS) == ("restic", "--json", "check")
     assert words_for.make_restore_command(NAS, ID, Path("/s"), ["/srv/a"])[-2:] == ("--include", "/srv/a")
@@ -47,7 +46,6 @@ def test_what_restic_is_asked():
     [
         (lambda: words_for.make_backup_command(NAS, [], tags=[], host="h"), "no_paths"),
         (lambda: words_for.make_backup_command(NAS, ["srv"], tags=[], host="h"), "no_paths"),
-        (lambda: words_for.make_forget_command(NAS, Retention(0, 0, 0, 0, 0)), "keeps_nothing"),
         (lambda: words_for.make_check_command(NAS, 0, 7), "bad_part"),
         (lambda: words_for.make_check_command(NAS, 8, 7), "bad_part"),
         (lambda: words_for.make_forget_one_command(NAS, "--prune"), "no_snapshot"),
@@ -76,6 +74,16 @@ SAID = {
     "damaged": (1, "Pack ID does not match, want 62ca, got 0b7d\nFatal: repository contains errors"),
     "refused": (1, "blob not removed, server response: 403 Forbidden (403)"),
     "locked": (11, "unable to create lock in backend: repository is already locked by PID 26210 on vm by root"),
+    "unknown_host": (
+        1,
+        "subprocess ssh: Host key verification failed.\nFatal: unable to open repository: unable to start the sftp "
+        "session, error: server unexpectedly closed connection: unexpected EOF",
+    ),
+    "denied": (
+        1,
+        "subprocess ssh: nobody@127.0.0.1: Permission denied (publickey).\nFatal: unable to open repository: unable to "
+        "start the sftp session, error: server unexpectedly closed connection: unexpected EOF",
+    ),
     "failed": (1, "something that nobody has seen yet"),
 }
 
@@ -84,6 +92,60 @@ SAID = {
 def test_a_failure_is_told_by_its_cause_and_has_a_sentence_in_both_tongues(code):
     assert cause(*SAID[code]) == code
     assert texts.has(f"backup.{code}")
+
+
+# What restic 0.14.0 and 0.18.0 really said of a removal, or of what kept it from being tried.
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        (True, "Remove(<snapshot/10a58d1681>) failed: unexpected HTTP response (403): 403 Forbidden\nunable to remove "
+               "snapshot/10a58d1681815564 from the repository"),
+        (True, "Remove(<snapshot/10a58d1681>) returned error, retrying after 552.330144ms: blob not removed, server "
+               "response: 403 Forbidden (403)"),
+        (True, "Remove(<snapshot/d20d5f2d23>) failed: Remove /r/snapshots/d20d5f2d23: permission denied"),
+        (True, "unable to remove snapshot/d20d5f2d232599a0 from the repository"),
+        (False, "Remove(<snapshot/10a58d1681>) failed: unexpected HTTP response (500): 500 Internal Server Error\n"
+                "unable to remove snapshot/10a58d1681815564 from the repository"),
+        (None, "unable to create lock in backend: repository is already locked by PID 26210 on vm by root"),
+        (None, "Save(<lock/95db5ba9e1>) failed: open /r/locks/95db5ba9e1: permission denied"),
+        (None, "nobody@127.0.0.1: Permission denied (publickey)."),
+        (None, ""),
+    ],
+)  # fmt: skip
+def test_only_a_refused_removal_counts_as_refused(refused, said):
+    assert removal_refused(said) is refused
+
+
+def test_a_certificate_and_a_key_of_s3_that_are_not_accepted_are_told_apart_from_the_network():
+    tls = 'Head "https://nas/config": tls: failed to verify certificate: x509: certificate signed by unknown authority'
+    assert cause(1, f"Stat(<config/>) returned error, retrying after 1.04s: {tls}") == "unknown_host"
+    for words in ("Stat: Access Denied.", "Stat: InvalidAccessKeyId", "s3.getCredentials: no credentials found."):
+        assert cause(1, f"Fatal: unable to open config file: {words}") == "denied"
+
+
+def test_a_file_of_keys_holds_keys_of_s3_alone_and_an_error_names_none():
+    assert keys_from("# the second copy\n\nAWS_ACCESS_KEY_ID=AK\nAWS_SECRET_ACCESS_KEY=a/b+c=\n", "f") == {
+        "AWS_ACCESS_KEY_ID": "AK",
+        "AWS_SECRET_ACCESS_KEY": "a/b+c=",
+    }
+    for line in ("LD_PRELOAD=/canary", "RESTIC_PASSWORD=canary", "export AWS_X=canary", "AWS_X=", "canary"):
+        with pytest.raises(BackupError) as caught:
+            keys_from(f"AWS_ACCESS_KEY_ID=AK\n{line}\n", "secrets/restic-far.env")
+        assert (caught.value.code, caught.value.figures["line"]) == ("bad_keys", 2)
+        assert "canary" not in str(caught.value.words)
+
+
+def test_over_ssh_nobody_is_asked_and_no_host_is_trusted_that_is_not_known():
+    far = replace(NAS, location="sftp:backup@nas:/srv", ssh_key=Path("/s/restic-far.key"), known_hosts=Path("/k h"))
+    command = words_for.make_snapshots_command(far)
+    assert command[1] == "-o"
+    for word in ("BatchMode=yes", "StrictHostKeyChecking=yes", "'-oUserKnownHostsFile=/k h'", "/s/restic-far.key"):
+        assert word in command[2]
+    assert command[3:] == ("--json", "--no-lock", "snapshots")
+    assert words_for.make_ssh_command(far)[-5:] == ("-l", "backup", "-s", "nas", "sftp")
+    port = words_for.make_ssh_command(replace(far, location="sftp://b@nas:2222//srv/r"))
+    assert port[-7:] == ("-l", "b", "-p", "2222", "-s", "nas", "sftp")
+    assert words_for.make_ssh_command(NAS) == ()
 
 
 def test_exit_codes_decide_where_restic_gives_them():
@@ -104,6 +166,20 @@ def test_every_part_is_read_once_in_a_cycle_and_another_cycle_begins_anew():
         last = {"part": part, "of": 7}
     assert read == [1, 2, 3, 4, 5, 6, 7] * 2
     assert next_part({"part": 5, "of": 7}, 10) == 1
+
+
+@pytest.mark.parametrize(
+    ("now", "last"),
+    [
+        ("2026-11-27T08:00", "2026-11-22T03:00"),  # a Friday: last Sunday
+        ("2026-11-29T02:59", "2026-11-22T03:00"),  # Sunday, one minute before
+        ("2026-11-29T03:00", "2026-11-29T03:00"),
+    ],
+)
+def test_the_hour_of_the_week_that_has_passed(now, last):
+    hanoi = ZoneInfo("Asia/Ho_Chi_Minh")
+    found = last_hour("sun 03:00", datetime.fromisoformat(now).replace(tzinfo=hanoi))
+    assert found.astimezone(hanoi).isoformat().startswith(last)
 
 
 def test_a_lock_of_another_machine_is_stale_only_when_it_was_not_renewed():

@@ -10,6 +10,7 @@ import pytest
 
 from controlplane import doctor
 from controlplane.doctor import Ailment, Surroundings, examine
+from controlplane.settings import OWN_RESTIC
 
 LOCK = """
 alembic==1.20.1 \\
@@ -137,6 +138,19 @@ def test_restic_must_be_new_enough(around: Surroundings, version: str, well: boo
     ailment = found(around)["program.restic"]
     assert ailment.ok is well
     assert version in ailment.found
+
+
+def test_the_restic_that_the_program_itself_takes_is_the_one_that_is_looked_at(around: Surroundings) -> None:
+    around.dpkg_status.write_text(STATUS.format(restic="0.14.0-1+b5"))
+    ailment = found(around)["program.restic"]
+    assert not ailment.ok
+    assert "script/restic" in ailment.remedy.vi
+    own = around.repo / OWN_RESTIC
+    own.parent.mkdir(parents=True)
+    own.touch(0o755)
+    ailment = found(around)["program.restic"]
+    assert ailment.ok
+    assert str(OWN_RESTIC) in ailment.found
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o750, 0o777])

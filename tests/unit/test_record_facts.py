@@ -415,3 +415,48 @@ def test_no_change_seen_on_a_silent_server_is_no_figure():
     assets = [asset("sv-01", "server"), asset("sw-01", "switch")]
     value = read("watch.changes", inventory=assets, runs=[], seen={"sv-01": 1}, changes={"ssh.config": []})
     assert (value["untracked_count"], value["unwatched"]) == (None, 1)
+
+
+# ----------------------------------------------------------------------------------------------- rehearsals
+
+
+def drills(*rows, repositories=("nas",)):
+    """Two data sets of the register, and what was rehearsed of them."""
+    kept = {"repository": "nas", "database": False, "ok": True, "error": "", "rpo_seconds": 60, "rto_seconds": 9}
+    kept |= {"hashes_verified": 6, "hashes_wrong": 0, "tables": 0, "tables_wrong": 0, "rows": 0}
+    sets = [
+        {"name": name, "class": class_, "repositories": list(repositories), "rpo_minutes": 60}
+        for name, class_ in (("emr", "database"), ("images", "files"))
+    ]
+    given = [kept | {"link": number, "at": "2026-11-20T03:00:00Z"} | row for number, row in enumerate(rows)]
+    return read("backup.drills", drills=given, registers={"backups": {"datasets": sets, "repositories": []}})
+
+
+QUERIED = {"dataset": "emr", "database": True, "tables": 2, "rows": 9}
+
+
+@pytest.mark.parametrize(
+    ("rows", "overdue", "failed"),
+    [
+        ([], None, None),
+        ([{"dataset": "images", "ok": False, "error": "no_room"}], None, None),  # not tried
+        ([{"dataset": "elsewhere"}], None, None),
+        ([{"dataset": "images"}], ["emr"], []),
+        ([{"dataset": "images"}, QUERIED], [], []),
+        ([{"dataset": "images"}, QUERIED | {"database": False, "tables": 0}], ["emr"], []),  # hashed, not queried
+        ([{"dataset": "images", "at": "2026-08-01T03:00:00Z"}, QUERIED], ["images"], []),
+        ([{"dataset": "images"}, QUERIED, QUERIED | {"ok": False, "error": "damaged"}], [], ["emr"]),
+        ([{"dataset": "images"}, QUERIED | {"ok": False, "error": "damaged"}, QUERIED], [], []),
+    ],
+)
+def test_a_rehearsal_counts_when_it_was_tried_whole_and_in_time(rows, overdue, failed):
+    found = drills(*rows)
+    assert found["overdue_count"] == (None if overdue is None else len(overdue))
+    assert found["failed_count"] == (None if failed is None else len(failed))
+    if overdue is not None:
+        assert (found["overdue"], found["failed"]) == (overdue, failed)
+
+
+def test_of_nothing_in_reach_nothing_is_proven():
+    found = drills({"dataset": "images"}, QUERIED, repositories=())
+    assert (found["in_reach"], found["overdue_count"], found["failed_count"]) == (0, None, None)

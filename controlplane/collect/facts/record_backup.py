@@ -1,22 +1,33 @@
-"""Whether the plan of backups that the hospital adopted is carried out where the data lie, and its keys are sealed."""
+"""Whether the adopted plan of backups is carried out, its keys are sealed, and what the rehearsals proved."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from controlplane.collect.facts.record_text import (
     Document,
     mapping,
     maybe_day,
+    moment,
     named,
     objects,
     reviewed_days,
     text,
     texts,
+    whole,
 )
 from controlplane.domain.model import Fact
+
+CYCLE_DAYS = {"database": 30, "files": 90}
+"""How often a data set is rehearsed at least; the cycles that backup.state holds the hosts' own drills to."""
+
+NOT_TRIED = frozenset(
+    {"no_program", "no_password", "open_password", "bad_keys", "no_postgres", "no_room"}
+    | {"scratch_database", "interrupted", "locked", "stale_lock"}
+)
+"""Ends of a rehearsal that say something of the control plane and nothing of the backup: it was not tried."""
 
 
 def read_plan(raw: str) -> dict[str, Any]:
@@ -60,7 +71,50 @@ def _sealed(row: Mapping[str, Any], today: date) -> bool:
     return day is not None and bool(row.get("keeper")) and 0 <= (today - day).days <= SEALED_DAYS
 
 
+def read_drills(raw: str) -> dict[str, Any]:
+    """Data sets within reach of the control plane whose newest rehearsal failed, or whose last good one is too old.
+
+    Within reach is what the register gives a repository. While none of those was ever rehearsed there is no figure.
+    """
+    document = Document(raw)
+    classes = {
+        text(row.get("name")): text(row.get("class"))
+        for row in objects(document.register("backups").get("datasets"))
+        if texts(row.get("repositories"))
+    }
+    tried = [
+        row
+        for row in objects(document.whole_part("drills"))
+        if text(row.get("dataset")) in classes and text(row.get("error") or "") not in NOT_TRIED
+    ]
+    newest = {text(row.get("dataset")): row for row in sorted(tried, key=lambda row: whole(row.get("link")))}
+    good = {text(row.get("dataset")) for row in tried if _in_time(row, classes, document.at())}
+    found = named("failed", (name for name, row in newest.items() if row.get("ok") is not True))
+    found |= named("overdue", classes.keys() - good)
+    if not newest:
+        found |= dict.fromkeys(key for key in found if key.endswith("_count"))
+    slowest = max((whole(row.get("rto_seconds")) for row in newest.values() if row.get("ok") is True), default=None)
+    return {"in_reach": len(classes), "rehearsed": len(newest), "slowest_restore_seconds": slowest} | found
+
+
+def _in_time(row: Mapping[str, Any], classes: Mapping[str, str], at: datetime) -> bool:
+    """Whether a rehearsal was good, within the cycle of its data set, and of a database queried it."""
+    class_ = classes[text(row.get("dataset"))]
+    queried = class_ != "database" or (row.get("database") is True and whole(row.get("tables")) > 0)
+    days = (at - moment(row.get("at"))).days
+    return row.get("ok") is True and queried and days < CYCLE_DAYS.get(class_, CYCLE_DAYS["database"])
+
+
 FACTS: tuple[Fact, ...] = (
+    Fact(
+        "backup.drills",
+        "record",
+        "drills register:backups",
+        read_drills,
+        "data sets",
+        "the control plane's own rehearsals (emrctl backup drill)",
+        kinds=("site",),
+    ),
     Fact(
         "backup.plan",
         "record",

@@ -39,6 +39,7 @@ PAGES = (
     ("POST", "/drift", runs.check_drift),
     ("GET", "/evidence", taking.evidence),
     ("POST", "/evidence/bundle", taking.bundle),
+    ("GET", "/evidence/minutes/{link}", taking.minutes),
     ("GET", "/raw/{sha256}", seeing.raw),
     ("GET", "/raw/{sha256}/bytes", taking.raw_bytes),
     ("GET", "/reports", taking.reports),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ from fastapi import Response
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
+from controlplane.backup import BackupError
 from controlplane.reports.weekly import IsoWeek, WeekError
 from controlplane.store.archive import BusyError
 from controlplane.store.bundle import BundleError, SigningKeyError
@@ -17,6 +19,7 @@ from controlplane.web import queries
 from controlplane.web.errors import RequestError
 from controlplane.web.pages.face import Plain, attachment, link_download, show
 
+PROOFS_PER_PAGE = 10
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 
 
@@ -42,7 +45,18 @@ def evidence(face: Plain) -> Response:
         why=why,
         head=face.plane.archive.head(),
         broken=face.plane.chain_state(),
+        part=queries.Part.of(face.plane.proofs(), face.request.query_params.get("page"), PROOFS_PER_PAGE),
     )
+
+
+def minutes(face: Plain, link: str) -> Response:
+    """The minutes of a restore for trial, as the Word document that was kept."""
+    try:
+        document = face.plane.minutes_of(int(link) if re.fullmatch(r"[0-9]{1,12}", link) else 0)
+    except BackupError:
+        raise RequestError(404, "no_minutes", link=link[:20]) from None
+    link_download(face, "minutes", sha256=hashlib.sha256(document).hexdigest())
+    return Response(document, media_type=DOCX, headers=attachment(f"bien-ban-khoi-phuc-{int(link)}.docx"))
 
 
 def bundle(face: Plain) -> Response:

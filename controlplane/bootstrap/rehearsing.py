@@ -1,0 +1,87 @@
+"""Rehearsals on a schedule: once a week every data set within reach is restored for trial; a missed week is made up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, time, timedelta
+
+from controlplane.backup import BackupError, restic
+from controlplane.bootstrap.backing import CUT_SHORT, Backing
+from controlplane.bootstrap.looking import Looking
+from controlplane.bootstrap.proofs import Row
+from controlplane.domain.chain import stamp
+
+log = logging.getLogger(__name__)
+
+WEEK = "mon tue wed thu fri sat sun".split()
+
+
+class Rehearsing(Backing, Looking):
+    """The clock of the restore drills."""
+
+    @contextmanager
+    def keeping_time(self) -> Iterator[None]:
+        """What is kept on time besides, and the weekly rehearsals; one under way is ended with the block."""
+        stop = threading.Event()
+        week = threading.Thread(target=self._weeks, args=(stop,), name="week", daemon=True)
+        if self.settings.deep_drill_at:
+            week.start()
+        try:
+            with super().keeping_time():
+                yield
+        finally:
+            stop.set()
+            if week.is_alive():
+                restic.end_all()
+                week.join(timeout=20)
+
+    def _weeks(self, stop: threading.Event, wait_seconds: float = 60) -> None:
+        while not stop.wait(wait_seconds):
+            try:
+                self.rehearse_due(stop.is_set)
+            except Exception:  # the clock goes on, whatever one week brings
+                log.exception("the weekly rehearsal was not made")
+
+    def rehearse_due(self, cancelled: Callable[[], bool] = lambda: False) -> list[Row]:
+        """Rehearse every data set that is due, one after the other; what was kept of them. Raises ``BackupError``."""
+        kept = []
+        for dataset in self.due_rehearsals():
+            if cancelled():
+                break
+            kept.append(self.rehearse_backup(dataset)[0])
+        return kept
+
+    def due_rehearsals(self) -> list[str]:
+        """Data sets within reach that were not rehearsed since the hour of the week, by the clock or by hand.
+
+        Within reach is one whose first repository is declared. A broken register is due nothing: the round tells it.
+        """
+        if not self.settings.deep_drill_at:
+            return []
+        try:
+            register = self._backups()
+        except BackupError:
+            return []
+        declared = {row["name"] for row in register["repositories"]}
+        due = stamp(last_hour(self.settings.deep_drill_at, self.clock().astimezone(self.settings.timezone)))
+        done = {
+            body["result"]["dataset"]
+            for body in self.drills("restore")
+            if body["at"] >= due and body["result"]["error"] != CUT_SHORT
+        }
+        return [
+            row["name"]
+            for row in register["datasets"]
+            if next(iter(row["repositories"]), None) in declared and row["name"] not in done
+        ]
+
+
+def last_hour(setting: str, local: datetime) -> datetime:
+    """The newest hour of a weekly setting ("sun 03:00") that has passed, in UTC; ``local`` is the time now."""
+    day, _, hour = setting.partition(" ")
+    back = (local.weekday() - WEEK.index(day)) % 7
+    found = datetime.combine(local.date() - timedelta(days=back), time.fromisoformat(hour), local.tzinfo)
+    return (found if found <= local else found - timedelta(days=7)).astimezone(UTC)
