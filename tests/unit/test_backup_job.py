@@ -39,7 +39,12 @@ TRIED = [
     (1, "unable to create lock in backend: open /r/locks/1: permission denied", "failed"),
     (0, "unable to remove snapshot/fc50: Delete: dial tcp 127.0.0.1:9: connect: connection refused", "network"),
     (1, "unable to remove <snapshot/44dd>: unlinkat /r/snapshots/44dd: input/output error", "failed"),
-    (1, "remove /r/snapshots/44dd: operation not permitted", "refused"),
+    (1, "Remove(<snapshot/44dd>) failed: remove /r/snapshots/44dd: operation not permitted", "refused"),
+    (1, "Remove(<snapshot/44dd>) failed: Access Denied.", "refused"),
+    (0, "Remove(<snapshot/10a5>) failed: unexpected HTTP response (500): 500 Internal Server Error\nunable to remove "
+     "snapshot/10a5 from the repository", "failed"),
+    (1, "nobody@127.0.0.1: Permission denied (publickey).", "denied"),
+    (1, "ssh: Host key verification failed.\nFatal: server closed connection: unexpected EOF", "unknown_host"),
     (12, "Fatal: wrong password or no key found", "wrong_password"),
     (-9, "", "interrupted"),
     (1, "something that nobody has seen yet", "failed"),

@@ -18,21 +18,36 @@ SECONDS = {"backup": 18 * 3600, "restore": 18 * 3600, "check": 12 * 3600, "ls": 
 
 GENTLE_SECONDS = 5  # that a restic which is told to stop has to take its lock along
 
-NO_VERDICT = {"wrong_password", "full_disk", "locked", "interrupted", "network", "timeout", "no_repository"}
+NO_VERDICT = {
+    *("wrong_password", "full_disk", "locked", "interrupted", "network", "timeout", "no_repository"),
+    *("unknown_host", "denied"),
+}
 """Causes that keep a command from its work and therefore say nothing about what it was to find out."""
 
-# restic 0.17 and newer tell three causes by exit code; the words decide elsewhere, a full disk before the network.
+# restic 0.17 and newer tell three causes by exit code; the words decide elsewhere: a full disk, a host or a log-in that
+# is not known before the connection that ended because of it.
 _BY_EXIT = {10: "no_repository", 11: "locked", 12: "wrong_password", 130: "interrupted"}
 _BY_WORDS = (
     ("full_disk", r"no space left on device|disk quota exceeded|insufficient storage"),
     ("wrong_password", r"wrong password or no key found"),
     ("locked", r"already locked"),
     (
+        "unknown_host",
+        r"host key verification failed|failed to verify certificate|certificate signed by unknown authority|"
+        r"certificate is not trusted|certificate has expired|x509: ",
+    ),
+    (
+        "denied",
+        r"permission denied \((publickey|password|keyboard)|invalidaccesskeyid|signaturedoesnotmatch|"
+        r"access key id you provided|signature we calculated|no credentials found|\b401 unauthorized|"
+        r"unable to authenticate|access ?denied",
+    ),
+    (
         "network",
         r"dial tcp|connection re(fused|set)|i/o timeout|no route to host|network is unreachable|no such host|"
         r"tls handshake|broken pipe|unexpected eof|server closed|bad gateway|service unavailable",
     ),
-    ("refused", r"\b40[13] (forbidden|unauthorized)|permission denied|access denied|operation not permitted"),
+    ("refused", r"\b403 forbidden|permission denied|operation not permitted"),
     (
         "damaged",
         r"ciphertext verification failed|pack id does not match|repository contains errors|contains \d+ errors|"
@@ -41,7 +56,7 @@ _BY_WORDS = (
     ("no_repository", r"repository does not exist|is there a repository at the following location"),
 )
 _TERMINAL = re.compile(r"^(\x1b\[2K)?signal interrupt.*\n?|\x1b\[[0-9;]*[A-Za-z]", re.MULTILINE)
-_REFUSAL = r"\b403\b|permission denied|access denied|operation not permitted|unable to remove"
+_REFUSAL = r"\b403\b|forbidden|permission denied|access ?denied|operation not permitted"
 _NO_REFUSAL = r"unable to create lock|input/output error"
 
 
@@ -72,9 +87,12 @@ def deletion_answer(code, said):
     network that is gone or a broken disk keep a snapshot alive as well and prove nothing either.
     """
     why, low = cause(code, said), said.lower()
-    if why in NO_VERDICT or re.search(_NO_REFUSAL, low):
+    told = [line for line in low.splitlines() if "remove(<snapshot/" in line]
+    if any(re.search(_REFUSAL, line) for line in told):
+        return "refused"
+    if told or why in NO_VERDICT or re.search(_NO_REFUSAL, low):
         return "failed" if why == "refused" else why
-    return "refused" if code == 0 or re.search(_REFUSAL, low) else why
+    return "refused" if code == 0 or "unable to remove" in low else "failed"
 
 
 def environment(config, repository):

@@ -40,6 +40,14 @@ SENTENCES = {
         "Repository {repository} cannot be reached; the earlier copies are whole. Look at the network and at the "
         "storage's service. ({why})",
     ),
+    "unknown_host": (
+        "Kho {repository}: không xác minh được máy giữ kho (khóa máy chủ SSH hoặc chứng thư TLS lạ, đã đổi hoặc hết hạn) nên không gửi gì. Hãy hỏi người quản trị máy đó trước khi tin. ({why})",
+        "Repository {repository}: its host cannot be verified (its SSH host key or TLS certificate is unknown, changed or expired), so nothing was sent. Ask its administrator before trusting it. ({why})",
+    ),
+    "denied": (
+        "Kho {repository} không chấp nhận tài khoản của máy này; các bản trước còn nguyên. Hãy xem lại khóa hoặc mật khẩu đăng nhập. ({why})",
+        "Repository {repository} does not accept this host's log-in; the earlier copies are whole. Look at its key or password. ({why})",
+    ),
     "timeout": (
         "Kho {repository}: lệnh không xong trong {seconds} giây nên đã dừng; các bản trước còn nguyên. ({why})",
         "Repository {repository}: the command did not end within {seconds} s and was stopped; the earlier copies are "
