@@ -24,7 +24,7 @@ CYCLE_DAYS = {"database": 30, "files": 90}
 """How often a data set is rehearsed at least; the cycles that backup.state holds the hosts' own drills to."""
 
 NOT_TRIED = frozenset(
-    {"no_program", "no_password", "open_password", "bad_keys", "no_postgres", "no_room"}
+    {"no_program", "no_password", "open_password", "bad_keys", "no_postgres", "no_mariadb", "no_room"}
     | {"scratch_database", "interrupted", "locked", "stale_lock"}
 )
 """Ends of a rehearsal that say something of the control plane and nothing of the backup: it was not tried."""
