@@ -63,9 +63,10 @@ class Storage:
         The disks of ``sealed`` get an encrypted volume beside the open one, and mail goes out beside the webhook.
         """
         serials = serials or sealed
+        size = "60M" if sealed else "100M"  # btrfs wants 109 MiB of the rest
         values = {
             "storage_arrays": [{"name": "md0", "level": 1, "serials": list(serials)}],
-            "storage_volumes": [{"name": "records", "array": "md0", "size": "100M", "mount": "/srv/records"}],
+            "storage_volumes": [{"name": "records", "array": "md0", "size": size, "mount": "/srv/records"}],
             "storage_wipe_serials": list(wipe),
             "storage_webhook_url": f"http://10.77.0.1:{PORT}/disk",
         }
