@@ -13,6 +13,7 @@ from controlplane.backup.errors import NOT_ASKED
 from controlplane.backup.repository import RECORD, next_part
 from controlplane.backup.spot import compare
 from controlplane.bootstrap.proofs import DRILL, Proofs, Row
+from controlplane.collect.facts.record_backup import queried
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.reports.minutes import render_minutes
 from controlplane.settings import OWN_RESTIC
@@ -39,7 +40,7 @@ class Backing(Proofs):
             dataset,
             self.clock,
             host=row["host"],
-            database=row["class"] == "database",
+            database=queried(row),
             record=str(record),
         )
         body, purpose = drill.document(), row["purpose"]["vi"]

@@ -420,16 +420,20 @@ def test_no_change_seen_on_a_silent_server_is_no_figure():
 # ----------------------------------------------------------------------------------------------- rehearsals
 
 
-def drills(*rows, repositories=("nas",)):
+def drills(*rows, repositories=("nas",), source=None, reviewed_on=None):
     """Two data sets of the register, and what was rehearsed of them."""
     kept = {"repository": "nas", "database": False, "ok": True, "error": "", "rpo_seconds": 60, "rto_seconds": 9}
     kept |= {"hashes_verified": 6, "hashes_wrong": 0, "tables": 0, "tables_wrong": 0, "rows": 0}
     sets = [
-        {"name": name, "class": class_, "repositories": list(repositories), "rpo_minutes": 60}
+        {"name": name, "class": class_, "repositories": list(repositories), "rpo_minutes": 60, "source": source}
         for name, class_ in (("emr", "database"), ("images", "files"))
     ]
     given = [kept | {"link": number, "at": "2026-11-20T03:00:00Z"} | row for number, row in enumerate(rows)]
-    return read("backup.drills", drills=given, registers={"backups": {"datasets": sets, "repositories": []}})
+    return read(
+        "backup.drills",
+        drills=given,
+        registers={"backups": {"datasets": sets, "repositories": [], "reviewed_on": reviewed_on}},
+    )
 
 
 QUERIED = {"dataset": "emr", "database": True, "tables": 2, "rows": 9}
@@ -455,6 +459,14 @@ def test_a_rehearsal_counts_when_it_was_tried_whole_and_in_time(rows, overdue, f
     assert found["failed_count"] == (None if failed is None else len(failed))
     if overdue is not None:
         assert (found["overdue"], found["failed"]) == (overdue, failed)
+
+
+def test_what_a_command_dumped_is_proven_by_hashes_and_what_is_out_of_reach_is_not_late():
+    rows = [{"dataset": "images"}, QUERIED | {"database": False, "tables": 0}]
+    assert drills(*rows)["overdue"] == ["emr"]
+    assert drills(*rows, source="command:/usr/local/sbin/dump-his")["overdue_count"] == 0
+    assert drills(repositories=())["overdue_count"] is None, "nobody adopted the register"
+    assert drills(repositories=(), reviewed_on="2026-11-01")["overdue_count"] == 0
 
 
 def test_of_nothing_in_reach_nothing_is_proven():

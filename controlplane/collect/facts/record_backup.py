@@ -74,35 +74,40 @@ def _sealed(row: Mapping[str, Any], today: date) -> bool:
 def read_drills(raw: str) -> dict[str, Any]:
     """Data sets within reach of the control plane whose newest rehearsal failed, or whose last good one is too old.
 
-    Within reach is what the register gives a repository. While none of those was ever rehearsed there is no figure.
+    Within reach is what the register gives a repository. While none of those was ever rehearsed there is no figure;
+    where an adopted register gives none a repository, nothing is late: the hosts' own rehearsals stand alone.
     """
     document = Document(raw)
-    classes = {
-        text(row.get("name")): text(row.get("class"))
-        for row in objects(document.register("backups").get("datasets"))
-        if texts(row.get("repositories"))
-    }
+    register = document.register("backups")
+    sets = {text(r.get("name")): r for r in objects(register.get("datasets")) if texts(r.get("repositories"))}
     tried = [
         row
         for row in objects(document.whole_part("drills"))
-        if text(row.get("dataset")) in classes and text(row.get("error") or "") not in NOT_TRIED
+        if text(row.get("dataset")) in sets and text(row.get("error") or "") not in NOT_TRIED
     ]
     newest = {text(row.get("dataset")): row for row in sorted(tried, key=lambda row: whole(row.get("link")))}
-    good = {text(row.get("dataset")) for row in tried if _in_time(row, classes, document.at())}
+    good = {text(row.get("dataset")) for row in tried if _in_time(row, sets, document.at())}
     found = named("failed", (name for name, row in newest.items() if row.get("ok") is not True))
-    found |= named("overdue", classes.keys() - good)
-    if not newest:
+    found |= named("overdue", sets.keys() - good)
+    adopted = reviewed_days(register, document.at().date()) is not None
+    if not newest and (sets or not adopted):
         found |= dict.fromkeys(key for key in found if key.endswith("_count"))
     slowest = max((whole(row.get("rto_seconds")) for row in newest.values() if row.get("ok") is True), default=None)
-    return {"in_reach": len(classes), "rehearsed": len(newest), "slowest_restore_seconds": slowest} | found
+    return {"in_reach": len(sets), "rehearsed": len(newest), "slowest_restore_seconds": slowest} | found
 
 
-def _in_time(row: Mapping[str, Any], classes: Mapping[str, str], at: datetime) -> bool:
+def queried(dataset: Mapping[str, Any]) -> bool:
+    """Whether a rehearsal asks a database server: what a hospital's own command dumped only its hashes prove."""
+    return dataset.get("class") == "database" and not str(dataset.get("source") or "").startswith("command:")
+
+
+def _in_time(row: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]], at: datetime) -> bool:
     """Whether a rehearsal was good, within the cycle of its data set, and of a database queried it."""
-    class_ = classes[text(row.get("dataset"))]
-    queried = class_ != "database" or (row.get("database") is True and whole(row.get("tables")) > 0)
+    wanted = sets[text(row.get("dataset"))]
+    asked = not queried(wanted) or (row.get("database") is True and whole(row.get("tables")) > 0)
     days = (at - moment(row.get("at"))).days
-    return row.get("ok") is True and queried and days < CYCLE_DAYS.get(class_, CYCLE_DAYS["database"])
+    cycle = CYCLE_DAYS.get(text(wanted.get("class")), CYCLE_DAYS["database"])
+    return row.get("ok") is True and asked and days < cycle
 
 
 FACTS: tuple[Fact, ...] = (
