@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controlplane.backup.errors import BackupError
+from controlplane.backup.reach import ssh_options
 
 CANARY = "emr-canary"
 """The tag of the snapshot that a proof of refusal tries to delete."""
@@ -65,31 +66,8 @@ def make_environment(repository: Repository) -> dict[str, str]:
     }
 
 
-def keys_from(text: str, path: str) -> dict[str, str]:
-    """The words of a file of keys: AWS_NAME=value, one a line, ``#`` begins a remark.
-
-    Any other name could turn restic or its helpers to something else, so it is refused. Raises ``BackupError``, which
-    names the line and never what it holds.
-    """
-    found = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        match = re.fullmatch(r"(AWS_[A-Z_]+)=([\x21-\x7e]+)", line.strip())
-        if match is None:
-            raise BackupError("bad_keys", path=path, line=number)
-        found[match[1]] = match[2]
-    return found
-
-
-def ssh_options(repository: Repository) -> list[str]:
-    """How ssh is called for an SFTP storage: it asks nobody, and trusts no host that is not known."""
-    options = ["-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oConnectTimeout=20"]
-    if repository.known_hosts:
-        options += [f"-oUserKnownHostsFile={repository.known_hosts}", "-oGlobalKnownHostsFile=/dev/null"]
-    if repository.ssh_key:
-        options += ["-oIdentitiesOnly=yes", f"-oIdentityFile={repository.ssh_key}"]
-    return options
+def _ssh(repository: Repository) -> list[str]:
+    return ssh_options(repository.ssh_key, repository.known_hosts)
 
 
 def make_ssh_command(repository: Repository) -> tuple[str, ...]:
@@ -99,14 +77,14 @@ def make_ssh_command(repository: Repository) -> tuple[str, ...]:
         return ()
     user = ["-l", found[1]] if found[1] else []
     port = ["-p", found[3]] if found[3] and repository.location.startswith("sftp://") else []
-    return ("ssh", *ssh_options(repository), *user, *port, "-s", found[2].strip("[]"), "sftp")
+    return ("ssh", *_ssh(repository), *user, *port, "-s", found[2].strip("[]"), "sftp")
 
 
 def _start(repository: Repository, *words: str) -> tuple[str, ...]:
     """restic, and over SSH the options of ssh."""
     if not repository.location.startswith("sftp:"):
         return (repository.program, *words)
-    return (repository.program, "-o", f"sftp.args={shlex.join(ssh_options(repository))}", *words)
+    return (repository.program, "-o", f"sftp.args={shlex.join(_ssh(repository))}", *words)
 
 
 def _base(repository: Repository, *words: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from controlplane.backup import repository as words_for
 from controlplane.backup.errors import INCOMPLETE, BackupError, cause, last_words
+from controlplane.backup.reach import keys_from
 from controlplane.backup.repository import Repository, make_environment
 
 LOCK_STALE_AFTER = timedelta(minutes=30)
@@ -129,7 +130,10 @@ def _keys_of(repository: Repository) -> dict[str, str]:
     path = repository.keys_file
     if path is None:
         return {}
-    return words_for.keys_from(path.read_text(encoding="utf-8", errors="replace"), f"{path.parent.name}/{path.name}")
+    try:
+        return keys_from(path.read_text(encoding="utf-8", errors="replace"))
+    except ValueError as error:
+        raise BackupError("bad_keys", path=f"{path.parent.name}/{path.name}", line=error.args[0]) from None
 
 
 def _started(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[str]:

@@ -17,7 +17,7 @@ import pytest
 from controlplane.backup.drill import rehearse
 from controlplane.backup.restic import locks
 from tests.integration.backup_host import JobHost
-from tests.integration.backup_peers import Server, served, until
+from tests.integration.backup_peers import Server, served, sftp, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the job is root's: it gives its record to a group")
 
@@ -238,3 +238,53 @@ def test_a_spot_check_finds_wrong_excludes_changed_bytes_and_mass_encryption_whe
     found = host.record("dataset", "share")["last_spot"]
     assert (found["ok"], found["alarm"], found["encrypted"], found["changed"]) == (False, True, 6, 6)
     assert str(share) not in json.dumps(found), "a path may name a patient"
+
+
+def test_a_second_repository_over_sftp_is_filled_and_a_stranger_is_told(host: JobHost, tmp_path: Path) -> None:
+    with sftp(tmp_path / "ssh") as server:
+        far = host.row("far", server.location) | {"known_hosts": str(server.known)}
+        key = Path(f"{host.password}.key")
+        try:
+            shutil.copy(server.folder / "key", key)
+            assert host.job("init", repositories=[far]) == (0, "")
+            assert host.job("run", repositories=[far]) == (0, "")
+            assert host.job("drill", repositories=[far]) == (0, "")
+            code, said = host.job("check", repositories=[far | {"known_hosts": str(server.other)}])
+            assert (code, "host key" in said.lower()) == (1, True), said
+            shutil.copy(server.folder / "stranger", key)
+            code, said = host.job("check", repositories=[far])
+            assert (code, "does not accept this host's log-in" in said) == (1, True), said
+            key.chmod(0o644)
+            code, said = host.job("check", repositories=[far])
+            assert (code, "has mode 0644" in said) == (1, True), said
+        finally:
+            key.unlink(missing_ok=True)
+
+
+def test_the_keys_of_s3_are_given_to_restic_alone_and_nothing_else_may_stand_beside_them(
+    host: JobHost, tmp_path: Path
+) -> None:
+    spy, keys = tmp_path / "spy", Path(f"{host.password}.env")
+    spy.write_text(
+        f'#!/bin/sh\n[ "$1" != version ] || exec echo restic 0.18.0\necho "$@" >{tmp_path}/argv\nenv >{tmp_path}/env\nexit 1\n',
+        encoding="utf-8",
+    )
+    spy.chmod(0o755)
+    far = host.row("far", "s3:https://127.0.0.1:9/records")
+    try:
+        keys.write_text(
+            "# the second copy\nAWS_ACCESS_KEY_ID=AK\nAWS_SECRET_ACCESS_KEY=very-secret\n", encoding="utf-8"
+        )
+        keys.chmod(0o600)
+        code, said = host.job("check", repositories=[far], restic=str(spy))
+        assert code == 1
+        assert "AWS_SECRET_ACCESS_KEY=very-secret" in (tmp_path / "env").read_text()
+        assert "very-secret" not in said + (tmp_path / "argv").read_text()
+        keys.write_text("AWS_ACCESS_KEY_ID=AK\nLD_PRELOAD=/tmp/very-secret.so\n", encoding="utf-8")
+        (tmp_path / "env").unlink()
+        code, said = host.job("check", repositories=[far], restic=str(spy))
+        assert (code, "line 2: only lines of the form AWS_NAME=value" in said) == (1, True), said
+        assert "very-secret" not in said
+        assert not (tmp_path / "env").exists(), "restic was not run"
+    finally:
+        keys.unlink()

@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from emr_reach import keys_from, ssh_options
 from emr_words import JobError
 
 SECONDS = {"backup": 18 * 3600, "restore": 18 * 3600, "check": 12 * 3600, "ls": 3600}
@@ -104,9 +106,38 @@ def environment(config, repository):
         "HOME": "/root",
         "LC_ALL": "C.UTF-8",
     }
+    found |= _keys(repository)
     if repository.get("location_file"):
         return found | {"RESTIC_REPOSITORY_FILE": repository["location_file"]}
     return found | {"RESTIC_REPOSITORY": repository["location"]}
+
+
+def _beside(repository, ending):
+    """A file beside the password: restic-NAME.env holds the keys of S3, restic-NAME.key is the key of SFTP."""
+    path = Path(f"{repository['password_file']}.{ending}")
+    return path if path.exists() else None
+
+
+def _keys(repository):
+    path = _beside(repository, "env")
+    if path is None:
+        return {}
+    _refuse_open(repository, path)
+    try:
+        return keys_from(path.read_text(encoding="utf-8", errors="replace"))
+    except ValueError as error:
+        raise JobError("bad_keys", repository=repository["name"], path=path, line=error.args[0]) from None
+
+
+def _program(config, repository):
+    """restic, and for an SFTP storage how ssh is called. root's own ``known_hosts`` says which hosts are known."""
+    program = [config.get("restic", "restic")]
+    if not repository.get("location", "").startswith("sftp:"):
+        return program
+    if key := _beside(repository, "key"):
+        _refuse_open(repository, key)
+    known = repository.get("known_hosts")
+    return [*program, "-o", f"sftp.args={shlex.join(ssh_options(key, Path(known) if known else None))}"]
 
 
 def attempt(config, repository, *words, seconds=None):
@@ -162,11 +193,11 @@ def snapshots(config, repository, *words):
 
 def _start(config, repository, words, seconds):
     """One run within its limit. A run that is stopped is asked first, so that it takes its lock along."""
-    _refuse_open_password(repository)
+    _refuse_open(repository, Path(repository["password_file"]))
     verb = next(word for word in words if not word.startswith("-"))
     limit = seconds or config.get("restic_seconds") or SECONDS.get(verb, 900)
     process = subprocess.Popen(
-        [config.get("restic", "restic"), *words],
+        [*_program(config, repository), *words],
         env=environment(config, repository),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -198,10 +229,9 @@ def _end(process):
         return process.communicate()
 
 
-def _refuse_open_password(repository):
-    path = repository["password_file"]
+def _refuse_open(repository, path):
     try:
-        mode = Path(path).stat().st_mode & 0o777
+        mode = path.stat().st_mode & 0o777
     except OSError as error:
         raise JobError("no_password", repository=repository["name"], path=path, why=error.strerror) from None
     if mode & 0o077:

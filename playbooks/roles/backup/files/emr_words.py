@@ -68,9 +68,14 @@ SENTENCES = {
         "Kho {repository}: lệnh không thành công. ({why})",
         "Repository {repository}: the command failed. ({why})",
     ),
+    "bad_keys": (
+        "Kho {repository}: tệp khóa {path}, dòng {line}: chỉ nhận dòng AWS_TÊN=giá trị. Chưa chạy gì.",
+        "Repository {repository}: the file of keys {path}, line {line}: only lines of the form AWS_NAME=value are taken. "
+        "Nothing was run.",
+    ),
     "open_password": (
-        "Kho {repository}: tệp mật khẩu {path} có quyền {mode}, người khác đọc được; hãy đặt lại bằng chmod 600.",
-        "Repository {repository}: the password file {path} has mode {mode}, others may read it; set chmod 600.",
+        "Kho {repository}: tệp bí mật {path} có quyền {mode}, người khác đọc được; hãy đặt lại bằng chmod 600.",
+        "Repository {repository}: the secret file {path} has mode {mode}, others may read it; set chmod 600.",
     ),
     "no_password": (
         "Kho {repository}: không đọc được tệp mật khẩu {path}. ({why})",
