@@ -265,10 +265,8 @@ def test_the_keys_of_s3_are_given_to_restic_alone_and_nothing_else_may_stand_bes
     host: JobHost, tmp_path: Path
 ) -> None:
     spy, keys = tmp_path / "spy", Path(f"{host.password}.env")
-    spy.write_text(
-        f'#!/bin/sh\n[ "$1" != version ] || exec echo restic 0.18.0\necho "$@" >{tmp_path}/argv\nenv >{tmp_path}/env\nexit 1\n',
-        encoding="utf-8",
-    )
+    keep = f'echo "$@" >{tmp_path}/argv\nenv >{tmp_path}/env\nexit 1\n'
+    spy.write_text(f'#!/bin/sh\n[ "$1" != version ] || exec echo restic 0.18.0\n{keep}', encoding="utf-8")
     spy.chmod(0o755)
     far = host.row("far", "s3:https://127.0.0.1:9/records")
     try:
