@@ -89,4 +89,4 @@ def _sentence(lang: str, what: str, result: Mapping[str, Any]) -> str:
     elif lang == "en":
         said = result.get("said_en") or said
     figures = {name: value for name, value in result.items() if isinstance(value, int | float | str)}
-    return texts.say(lang, f"proof.{key}", **figures | {"said": said or "-"})
+    return texts.say(lang, f"backup_proof.{key}", **figures | {"said": said or "-"})

@@ -74,7 +74,7 @@ def list_proofs(
         s.json(found)
         return
     for proof in found:
-        mark, kind = mark_of(proof), s.say(f"proof.kind.{proof.what}")
+        mark, kind = mark_of(proof), s.say(f"backup_proof.kind.{proof.what}")
         minutes = s.say("cli.with_minutes") if proof.minutes else ""
         at, dataset = s.time(proof.at), proof.dataset or proof.repository
         s.tell("cli.proof", mark=mark, at=at, kind=kind, dataset=dataset, link=proof.link, minutes=minutes)

@@ -184,6 +184,20 @@ def test_no_circle_of_imports():
         walk(name)
 
 
+@pytest.mark.parametrize("lang", ["vi", "en"])
+def test_no_text_is_hidden_by_another_of_the_same_name(lang):
+    """YAML takes the later of two equal keys without a word, and with it everything that stood below the first."""
+
+    def twice(node, path):
+        if isinstance(node, yaml.MappingNode):
+            names = [key.value for key, _ in node.value]
+            assert len(names) == len(set(names)), f"{path}: {sorted(n for n in names if names.count(n) > 1)}"
+            for key, value in node.value:
+                twice(value, f"{path}.{key.value}")
+
+    twice(yaml.compose((HOUSE / "texts" / f"{lang}.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader), lang)
+
+
 def test_two_tongues_have_the_same_keys_and_the_same_holes():
     vi, en = texts.words("vi"), texts.words("en")
     assert set(vi) == set(en)
