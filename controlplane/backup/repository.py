@@ -66,25 +66,16 @@ def make_environment(repository: Repository) -> dict[str, str]:
     }
 
 
-def _ssh(repository: Repository) -> list[str]:
+def ssh_of(repository: Repository) -> list[str]:
+    """The options of ssh for this repository."""
     return ssh_options(repository.ssh_key, repository.known_hosts)
-
-
-def make_ssh_command(repository: Repository) -> tuple[str, ...]:
-    """Open the SFTP session of a repository and nothing more; empty for a storage of another kind."""
-    found = re.match(r"sftp:(?://)?(?:([\w.-]+)@)?(\[[0-9a-fA-F:]+\]|[\w.][\w.-]*):?(?:(\d+)/)?", repository.location)
-    if found is None:
-        return ()
-    user = ["-l", found[1]] if found[1] else []
-    port = ["-p", found[3]] if found[3] and repository.location.startswith("sftp://") else []
-    return ("ssh", *_ssh(repository), *user, *port, "-s", found[2].strip("[]"), "sftp")
 
 
 def _start(repository: Repository, *words: str) -> tuple[str, ...]:
     """restic, and over SSH the options of ssh."""
     if not repository.location.startswith("sftp:"):
         return (repository.program, *words)
-    return (repository.program, "-o", f"sftp.args={shlex.join(_ssh(repository))}", *words)
+    return (repository.program, "-o", f"sftp.args={shlex.join(ssh_of(repository))}", *words)
 
 
 def _base(repository: Repository, *words: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from controlplane.backup import repository as words_for
 from controlplane.backup.errors import INCOMPLETE, BackupError, cause, last_words
-from controlplane.backup.reach import keys_from
+from controlplane.backup.reach import keys_from, ssh_said
 from controlplane.backup.repository import Repository, make_environment
 
 LOCK_STALE_AFTER = timedelta(minutes=30)
@@ -204,19 +204,10 @@ def failure(repository: Repository, ran: Ran) -> BackupError:
 
 
 def _ssh_cause(repository: Repository) -> str:
-    """Why ssh opens no session, asked of ssh itself: restic may end before it has passed on what ssh said."""
-    command = words_for.make_ssh_command(repository)
-    if not command:
-        return ""
-    environment = make_environment(repository)
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=30,
-            check=False, env={name: environment[name] for name in ("PATH", "HOME", "LC_ALL")},
-        )  # fmt: skip
-        code = cause(1, done.stderr)
-        return code if done.returncode and code in ("unknown_host", "denied") else ""
-    return ""
+    """Why ssh opens no session, asked of ssh itself; empty when it is nothing that ssh tells."""
+    said = ssh_said(repository.location, words_for.ssh_of(repository), make_environment(repository)["HOME"])
+    code = cause(1, said) if said else ""
+    return code if code in ("unknown_host", "denied") else ""
 
 
 def _sentence(ran: Ran) -> str:

@@ -70,7 +70,14 @@ DOORS = {
     "ssl": ("collect/service_wire.py", "collect/service_tls.py"),
     "sqlalchemy": ("store/",),
     "starlette": ("web/",),
-    "subprocess": ("backup/restic.py", "backup/scratch.py", "collect/local.py", "plays/", "store/verify.py"),
+    "subprocess": (
+        "backup/reach.py",
+        "backup/restic.py",
+        "backup/scratch.py",
+        "collect/local.py",
+        "plays/",
+        "store/verify.py",
+    ),
     "typer": ("cli/",),
     "uvicorn": ("cli/",),
     "yaml": (

@@ -12,7 +12,7 @@ import pytest
 from controlplane import texts
 from controlplane.backup import repository as words_for
 from controlplane.backup.errors import BackupError, cause, last_words, removal_refused
-from controlplane.backup.reach import keys_from
+from controlplane.backup.reach import keys_from, ssh_command
 from controlplane.backup.repository import Repository, make_environment, next_part
 from controlplane.backup.restic import Lock, parse_time
 from controlplane.bootstrap.rehearsing import last_hour
@@ -141,10 +141,10 @@ def test_over_ssh_nobody_is_asked_and_no_host_is_trusted_that_is_not_known():
     for word in ("BatchMode=yes", "StrictHostKeyChecking=yes", "'-oUserKnownHostsFile=/k h'", "/s/restic-far.key"):
         assert word in command[2]
     assert command[3:] == ("--json", "--no-lock", "snapshots")
-    assert words_for.make_ssh_command(far)[-5:] == ("-l", "backup", "-s", "nas", "sftp")
-    port = words_for.make_ssh_command(replace(far, location="sftp://b@nas:2222//srv/r"))
+    assert ssh_command(far.location, [])[-5:] == ("-l", "backup", "-s", "nas", "sftp")
+    port = ssh_command("sftp://b@nas:2222//srv/r", [])
     assert port[-7:] == ("-l", "b", "-p", "2222", "-s", "nas", "sftp")
-    assert words_for.make_ssh_command(NAS) == ()
+    assert ssh_command(NAS.location, []) == ()
 
 
 def test_exit_codes_decide_where_restic_gives_them():

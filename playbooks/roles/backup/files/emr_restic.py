@@ -9,10 +9,10 @@ import re
 import shlex
 import signal
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emr_reach import keys_from, ssh_options
+from emr_reach import keys_from, ssh_options, ssh_said
 from emr_words import JobError
 
 SECONDS = {"backup": 18 * 3600, "restore": 18 * 3600, "check": 12 * 3600, "ls": 3600}
@@ -136,8 +136,12 @@ def _program(config, repository):
         return program
     if key := _beside(repository, "key"):
         _refuse_open(repository, key)
+    return [*program, "-o", f"sftp.args={shlex.join(_ssh(repository))}"]
+
+
+def _ssh(repository):
     known = repository.get("known_hosts")
-    return [*program, "-o", f"sftp.args={shlex.join(ssh_options(key, Path(known) if known else None))}"]
+    return ssh_options(_beside(repository, "key"), Path(known) if known else None)
 
 
 def attempt(config, repository, *words, seconds=None):
@@ -166,6 +170,10 @@ def failure(repository, done):
     """The error that a run stands for."""
     # One that was stopped for its limit has the exit code of that; only its words tell what it hung on.
     code = cause(1 if done.late else done.code, done.said + done.out)
+    if code in ("failed", "network"):  # restic may end before it has passed on what ssh said
+        said = ssh_said(repository.get("location", ""), _ssh(repository), "/root")
+        if said and (told := cause(1, said)) in ("unknown_host", "denied"):
+            code, done = told, replace(done, said=said)
     if done.late and code in ("failed", "no_repository"):
         code = "timeout"
     return JobError(code, repository=repository["name"], why=last_words(done), seconds=round(done.late))
