@@ -91,6 +91,7 @@ class Daemons:
         sender = "\n".join(line for line in sender.splitlines() if "imfile" not in line)
         own = f'module(load="imuxsock" SysSock.Use="off")\ninput(type="imuxsock" Socket="{folder}/log")\n'
         self._start("receiver", receiver)
+        self._await_receiver()  # a sender that meets nobody tries again half a minute later
         self._start("sender", own + sender)
 
     def _start(self, name: str, words: str) -> None:
@@ -103,6 +104,15 @@ class Daemons:
         assert checked.returncode == 0, checked.stderr
         self.running.append(subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
+    def _await_receiver(self) -> None:
+        until = time.monotonic() + 60
+        while True:
+            with socket.socket() as one:
+                if one.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            assert time.monotonic() < until, "the receiver does not listen"
+            time.sleep(0.05)
+
     def log(self, program: str, words: str) -> None:
         subprocess.run(["logger", "-u", self.folder / "log", "-t", program, "--", words], check=True)
 
@@ -113,7 +123,7 @@ class Daemons:
 
     def gathered(self, device: str, enough: Callable[[list[Any]], bool]) -> list[Any]:
         """The records of a device once there are enough of them."""
-        path, until = self.folder / "central" / f"{device}.jsonl", time.monotonic() + 30
+        path, until = self.folder / "central" / f"{device}.jsonl", time.monotonic() + 120
         while True:
             found = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
             if enough(found) or time.monotonic() > until:
@@ -135,7 +145,7 @@ def daemons(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Daemons]
 
 
 def test_every_device_has_a_file_and_an_access_holds_what_the_law_asks(daemons: Daemons) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not (daemons.folder / "log").exists():
         assert time.monotonic() < until
         time.sleep(0.05)
