@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.backup import restic
-from controlplane.backup.errors import BackupError, last_words, removal_refused
+from controlplane.backup.causes import deletion_answer, last_words
+from controlplane.backup.errors import BackupError
 from controlplane.backup.manifest import Verified, read_manifest, read_rows, verify
 from controlplane.backup.repository import CANARY, RECORD, Repository, make_forget_one_command
 from controlplane.backup.scratch import restored_rows
@@ -47,6 +48,7 @@ class Rehearsal:
     rto_seconds: int = 0
     hashes_verified: int = 0
     hashes_wrong: int = 0  # differing or missing
+    hashes_changed: int = 0  # written between hashing and saving: neither right nor wrong
     wrong: tuple[str, ...] = ()
     tables: int = 0
     rows: int = 0
@@ -70,6 +72,7 @@ class Rehearsal:
             "rpo_seconds": self.rpo_seconds,
             "hashes_verified": self.hashes_verified,
             "hashes_wrong": self.hashes_wrong,
+            "hashes_changed": self.hashes_changed,
         }
 
 
@@ -111,6 +114,7 @@ def _restored(drill: Rehearsal, repository: Repository, place: Path, record: Pat
         rpo_seconds=max(0, age),
         hashes_verified=seen.right,
         hashes_wrong=len(seen.wrong) + len(seen.missing),
+        hashes_changed=len(seen.changed),
         wrong=(*seen.wrong, *seen.missing)[:MOST_NAMED],
     )
     if drill.database:
@@ -189,9 +193,8 @@ def prove_refusal(repository: Repository, clock: Clock, host: str, seconds: floa
     ran = restic.attempt(repository, make_forget_one_command(repository, canary), seconds)
     after = restic.snapshots(repository)
     lost = {s.id for s in before} - {s.id for s in after}
-    answer = removal_refused(ran.said)
-    claimed = ran.exit_code == 0 and answer is None
-    if not lost and not answer and not claimed:
+    answer = deletion_answer(ran.exit_code, f"{ran.said}\n{ran.out}")
+    if not lost and (ran.stopped or answer != "refused"):
         raise restic.failure(repository, ran)
     return Refusal(repository.name, clock(), not lost, canary, len(before), len(after), last_words(ran.said))
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import signal
 import socket
 import stat
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,18 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.backup import repository as words_for
-from controlplane.backup.errors import INCOMPLETE, BackupError, cause, last_words
+from controlplane.backup.causes import INCOMPLETE, Ran, cause, documents, last_words, run_within
+from controlplane.backup.errors import BackupError
 from controlplane.backup.reach import keys_from, ssh_said
 from controlplane.backup.repository import Repository, make_environment
 
 LOCK_STALE_AFTER = timedelta(minutes=30)
 """restic renews its lock every five minutes and itself calls one of this age stale."""
-
-CTRL_C = 130
-"""restic's exit code when it was asked to stop and did so in order."""
-
-GENTLE_SECONDS = 5.0
-"""How long an interrupted restic may take to remove its lock before it is ended."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +64,6 @@ class Lock:
         return self.host == socket.gethostname() and not Path(f"/proc/{self.pid}").exists()
 
 
-@dataclass(frozen=True)
-class Ran:
-    """One run of restic. ``stopped``: its time was up, so it was ended."""
-
-    exit_code: int
-    out: str
-    said: str  # what it wrote to its standard error
-    stopped: bool = False
-    seconds: float = 0  # the deadline it had
-
-
 def run(repository: Repository, command: Sequence[str], seconds: float = 3600) -> Ran:
     """Run one command within a deadline. Raises ``BackupError`` when it does not start or does not end in time."""
     ran = attempt(repository, command, seconds)
@@ -100,29 +80,10 @@ def attempt(repository: Repository, command: Sequence[str], seconds: float) -> R
     refuse_open_password(repository)
     environment = make_environment(repository) | _keys_of(repository)
     Path(environment["RESTIC_CACHE_DIR"]).mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _started(command, environment) as process:
-        _RUNNING.add(process)
-        try:
-            out, said = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            out, said = _end(process)
-            return Ran(process.returncode, out, said, stopped=True, seconds=seconds)
-        except BaseException:
-            _end(process)
-            raise
-        finally:
-            _RUNNING.discard(process)
-    return Ran(process.returncode, out, said, seconds=seconds)
-
-
-_RUNNING: set[subprocess.Popen[str]] = set()
-
-
-def end_all() -> None:
-    """Ask every restic that this process has started to stop; whoever waits for one is told that it was interrupted."""
-    for process in list(_RUNNING):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
+    try:
+        return run_within(seconds, command, environment)
+    except OSError as error:
+        raise BackupError("no_program", program=command[0], why=error.strerror or str(error)) from None
 
 
 def _keys_of(repository: Repository) -> dict[str, str]:
@@ -134,35 +95,6 @@ def _keys_of(repository: Repository) -> dict[str, str]:
         return keys_from(path.read_text(encoding="utf-8", errors="replace"))
     except ValueError as error:
         raise BackupError("bad_keys", path=f"{path.parent.name}/{path.name}", line=error.args[0]) from None
-
-
-def _started(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[str]:
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-            text=True,
-            errors="replace",
-        )
-    except OSError as error:
-        raise BackupError("no_program", program=command[0], why=error.strerror or str(error)) from None
-
-
-def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Ask restic to stop, so that it takes its lock along; after a while end it and its children."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
-    try:
-        return process.communicate(timeout=GENTLE_SECONDS)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        return process.communicate()
 
 
 def refuse_open_password(repository: Repository) -> None:
@@ -187,14 +119,12 @@ def ask(repository: Repository, command: Sequence[str], seconds: float = 3600, f
 
 def failure(repository: Repository, ran: Ran) -> BackupError:
     """The error that a failed run stands for; a lock is looked at to tell whether anybody lives behind it."""
-    figures: dict[str, Any] = {"repository": repository.name, "why": last_words(_sentence(ran))}
-    code = cause(1 if ran.stopped else ran.exit_code, f"{ran.said}\n{ran.out}")
-    if code in ("network", "failed"):
+    figures: dict[str, Any] = {"repository": repository.name, "why": last_words(ran.said or ran.out)}
+    code = ran.cause
+    if code in ("network", "failed", "timeout"):  # restic may end before it has passed on what ssh said
         code = _ssh_cause(repository) or code
-    if ran.stopped and code in ("failed", "no_repository"):
-        return BackupError("timeout", seconds=round(ran.seconds), **figures)
-    if (ran.exit_code < 0 or ran.exit_code == CTRL_C) and not ran.stopped:
-        code = "interrupted"
+    if code == "timeout":
+        return BackupError(code, seconds=round(ran.seconds), **figures)
     if code == "locked":
         found = re.search(r"locked(?: exclusively)? by PID (\d+) on (\S+)", ran.said + ran.out)
         pid, host = (int(found[1]), found[2]) if found else (0, "?")
@@ -208,24 +138,6 @@ def _ssh_cause(repository: Repository) -> str:
     said = ssh_said(repository.location, words_for.ssh_of(repository), make_environment(repository)["HOME"])
     code = cause(1, said) if said else ""
     return code if code in ("unknown_host", "denied") else ""
-
-
-def _sentence(ran: Ran) -> str:
-    """What it ended with: 0.17 and newer wrap it in JSON."""
-    for document in reversed(documents(ran.said + "\n" + ran.out)):
-        if document.get("message_type") == "exit_error":
-            return str(document.get("message"))
-    return ran.said or ran.out
-
-
-def documents(text: str) -> list[dict[str, Any]]:
-    """Every line that is a JSON object; other words in between are skipped."""
-    found = []
-    for line in text.splitlines():
-        if line.startswith("{"):
-            with contextlib.suppress(json.JSONDecodeError):
-                found.append(json.loads(line))
-    return found
 
 
 def backup(

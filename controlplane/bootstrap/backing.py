@@ -8,8 +8,8 @@ from pathlib import Path
 
 from controlplane import texts
 from controlplane.backup import BackupError, Repository, restic
+from controlplane.backup.causes import NOT_ASKED
 from controlplane.backup.drill import note_drill, prove_refusal, rehearse
-from controlplane.backup.errors import NOT_ASKED
 from controlplane.backup.repository import RECORD, next_part
 from controlplane.backup.spot import compare
 from controlplane.bootstrap.proofs import DRILL, Proofs, Row

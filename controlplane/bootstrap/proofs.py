@@ -89,4 +89,5 @@ def _sentence(lang: str, what: str, result: Mapping[str, Any]) -> str:
     elif lang == "en":
         said = result.get("said_en") or said
     figures = {name: value for name, value in result.items() if isinstance(value, int | float | str)}
+    figures.setdefault("hashes_changed", 0)  # the first rehearsals did not count them
     return texts.say(lang, f"backup_proof.{key}", **figures | {"said": said or "-"})

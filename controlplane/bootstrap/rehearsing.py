@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 
-from controlplane.backup import BackupError, restic
+from controlplane.backup import BackupError
+from controlplane.backup.causes import end_all
 from controlplane.bootstrap.backing import CUT_SHORT, Backing
 from controlplane.bootstrap.looking import Looking
 from controlplane.bootstrap.proofs import Row
@@ -35,7 +36,7 @@ class Rehearsing(Backing, Looking):
         finally:
             stop.set()
             if week.is_alive():
-                restic.end_all()
+                end_all()
                 week.join(timeout=20)
 
     def _weeks(self, stop: threading.Event, wait_seconds: float = 60) -> None:
@@ -48,16 +49,16 @@ class Rehearsing(Backing, Looking):
     def rehearse_due(self, cancelled: Callable[[], bool] = lambda: False) -> list[Row]:
         """Rehearse every data set that is due, one after the other; what was kept of them. Raises ``BackupError``."""
         kept = []
-        for dataset in self.due_rehearsals():
+        for dataset, repository in self.due_rehearsals():
             if cancelled():
                 break
-            kept.append(self.rehearse_backup(dataset)[0])
+            kept.append(self.rehearse_backup(dataset, repository)[0])
         return kept
 
-    def due_rehearsals(self) -> list[str]:
+    def due_rehearsals(self) -> list[tuple[str, str]]:
         """Data sets within reach that were not rehearsed since the hour of the week, by the clock or by hand.
 
-        Within reach is one whose first repository is declared. A broken register is due nothing: the round tells it.
+        Each with the repository whose turn it is. A broken register is due nothing: the round tells it.
         """
         if not self.settings.deep_drill_at:
             return []
@@ -65,18 +66,27 @@ class Rehearsing(Backing, Looking):
             register = self._backups()
         except BackupError:
             return []
-        declared = {row["name"] for row in register["repositories"]}
         due = stamp(last_hour(self.settings.deep_drill_at, self.clock().astimezone(self.settings.timezone)))
-        done = {
-            body["result"]["dataset"]
+        last = {
+            (body["result"]["dataset"], body["result"]["repository"]): str(body["at"])
             for body in self.drills("restore")
-            if body["at"] >= due and body["result"]["error"] != CUT_SHORT
+            if body["result"]["error"] != CUT_SHORT
         }
-        return [
-            row["name"]
-            for row in register["datasets"]
-            if next(iter(row["repositories"]), None) in declared and row["name"] not in done
-        ]
+        done = {dataset for (dataset, _), at in last.items() if at >= due}
+        turns = {row["name"]: in_turn(row, register, last) for row in register["datasets"]}
+        return [(name, turn) for name, turn in turns.items() if turn and name not in done]
+
+
+def in_turn(row: Row, register: Row, last: Mapping[tuple[str, str], str]) -> str:
+    """Of the repositories that hold a data set and are within reach the one rehearsed longest ago; empty: none.
+
+    A copy that is taken off after it was written is not within reach of a clock.
+    """
+    near = {one["name"] for one in register["repositories"] if not one["offline"]}
+    turns = sorted(
+        (last.get((row["name"], name), ""), at) for at, name in enumerate(row["repositories"]) if name in near
+    )
+    return str(row["repositories"][turns[0][1]]) if turns else ""
 
 
 def last_hour(setting: str, local: datetime) -> datetime:

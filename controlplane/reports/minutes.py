@@ -14,7 +14,19 @@ from controlplane.reports import nd30
 from controlplane.reports.nd30 import Column, Head, Paper, paragraph, paragraph_of, run
 from controlplane.texts import Say
 
-_KEYS = ("dataset", "purpose", "repository", "snapshot", "snapshot_at", "rpo", "rto", "hashes", "wrong", "database")
+_KEYS = (
+    "dataset",
+    "purpose",
+    "repository",
+    "snapshot",
+    "snapshot_at",
+    "rpo",
+    "rto",
+    "hashes",
+    "wrong",
+    "changed",
+    "database",
+)
 
 
 def render_minutes(
@@ -64,6 +76,7 @@ def _found(paper: Paper, drill: Mapping[str, Any], purpose: str, say: Say, rpo: 
         "rto": say("minutes.seconds", count=nd30.number(drill["rto_seconds"])),
         "hashes": nd30.number(drill["hashes_verified"]),
         "wrong": nd30.number(drill["hashes_wrong"]),
+        "changed": nd30.number(drill["hashes_changed"]),
         "database": _database(drill, say),
     }
     rows = [[str(number), say(f"minutes.row.{key}"), values[key]] for number, key in enumerate(_KEYS, 1)]

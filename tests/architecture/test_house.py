@@ -71,8 +71,8 @@ DOORS = {
     "sqlalchemy": ("store/",),
     "starlette": ("web/",),
     "subprocess": (
+        "backup/causes.py",
         "backup/reach.py",
-        "backup/restic.py",
         "backup/scratch.py",
         "collect/local.py",
         "plays/",

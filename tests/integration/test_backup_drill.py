@@ -273,7 +273,7 @@ def test_the_weekly_rehearsal_is_made_once_and_a_failed_one_moves_the_criterion(
     assert way.known_hosts == settings.known_hosts_file
     assert judged()[1]["failed_count"] is None, "nothing was ever rehearsed"
     assert judged()[0] == "unknown"
-    assert plane.due_rehearsals() == ["emr"]
+    assert plane.due_rehearsals() == [("emr", "nas")]
     (kept,) = plane.rehearse_due()
     # Of the host that the register names there is no snapshot, and that is a failed drill.
     assert (kept["result"]["ok"], kept["result"]["error"]) == (False, "no_snapshot")
@@ -283,7 +283,7 @@ def test_the_weekly_rehearsal_is_made_once_and_a_failed_one_moves_the_criterion(
     register = settings.home / "inventory" / "registers" / "backups.yaml"
     register.write_text(register.read_text(encoding="utf-8").replace("controlplane-01", "sv-test"), encoding="utf-8")
     clock.pass_(days=7)
-    assert plane.due_rehearsals() == ["emr"]
+    assert plane.due_rehearsals() == [("emr", "nas")]
     again, _ = plane.rehearse_backup("emr", record=host.state)
     assert (again["result"]["ok"], again["result"]["tables"]) == (True, 2)
     word, value = judged()

@@ -212,7 +212,7 @@ def test_files_in_use_are_told_marked_and_counted_apart_by_both_drills(host: Job
     assert (done["ok"], done["hashes_verified"], done["hashes_wrong"], done["hashes_changed"]) == (True, 1, 0, 2)
     there = host.repository("nas", str(host.folder / "plain"))
     deep = rehearse(there, "pacs", lambda: datetime.now(UTC), host="sv-test", record=str(host.state))
-    assert (deep.ok, deep.hashes_verified, deep.hashes_wrong) == (True, 1, 0)
+    assert (deep.ok, deep.hashes_verified, deep.hashes_wrong, deep.hashes_changed) == (True, 1, 0, 2)
 
 
 def test_a_spot_check_finds_wrong_excludes_changed_bytes_and_mass_encryption_where_the_data_lie(

@@ -11,11 +11,12 @@ import pytest
 
 from controlplane import texts
 from controlplane.backup import repository as words_for
-from controlplane.backup.errors import BackupError, cause, last_words, removal_refused
+from controlplane.backup.causes import cause, deletion_answer, last_words
+from controlplane.backup.errors import BackupError
 from controlplane.backup.reach import keys_from, ssh_command
 from controlplane.backup.repository import Repository, make_environment, next_part
 from controlplane.backup.restic import Lock, parse_time
-from controlplane.bootstrap.rehearsing import last_hour
+from controlplane.bootstrap.rehearsing import in_turn, last_hour
 
 NAS = Repository("nas", Path("/etc/emrctl/secrets/restic-nas"), "rest:http://nas:8000/sv-01/", cache=Path("/c"))
 ID = "0123456789abcdef"
@@ -95,26 +96,36 @@ def test_a_failure_is_told_by_its_cause_and_has_a_sentence_in_both_tongues(code)
     assert texts.has(f"backup.{code}")
 
 
-# What restic 0.14.0 and 0.18.0 really said of a removal, or of what kept it from being tried.
-@pytest.mark.parametrize(
-    ("refused", "said"),
-    [
-        (True, "Remove(<snapshot/10a58d1681>) failed: unexpected HTTP response (403): 403 Forbidden\nunable to remove "
-               "snapshot/10a58d1681815564 from the repository"),
-        (True, "Remove(<snapshot/10a58d1681>) returned error, retrying after 552.330144ms: blob not removed, server "
-               "response: 403 Forbidden (403)"),
-        (True, "Remove(<snapshot/d20d5f2d23>) failed: Remove /r/snapshots/d20d5f2d23: permission denied"),
-        (True, "unable to remove snapshot/d20d5f2d232599a0 from the repository"),
-        (False, "Remove(<snapshot/10a58d1681>) failed: unexpected HTTP response (500): 500 Internal Server Error\n"
-                "unable to remove snapshot/10a58d1681815564 from the repository"),
-        (None, "unable to create lock in backend: repository is already locked by PID 26210 on vm by root"),
-        (None, "Save(<lock/95db5ba9e1>) failed: open /r/locks/95db5ba9e1: permission denied"),
-        (None, "nobody@127.0.0.1: Permission denied (publickey)."),
-        (None, ""),
-    ],
-)  # fmt: skip
-def test_only_a_refused_removal_counts_as_refused(refused, said):
-    assert removal_refused(said) is refused
+# What restic 0.14.0 and 0.18.0 said when a deletion was tried on a real storage, and what that proves.
+TRIED = [
+    (0, "Remove(<snapshot/fc50>) failed: unexpected HTTP response (403): 403 Forbidden\nunable to remove snapshot/fc50 "
+     "from the repository", "refused"),
+    (1, "unable to remove <snapshot/44dd> from the repository\nblob not removed, server response: 403 Forbidden (403)",
+     "refused"),
+    (0, "", "refused"),
+    (11, "unable to create lock in backend: repository is already locked by PID 26210 on vm by root", "locked"),
+    (1, "unable to create lock in backend: repository is already locked exclusively by PID 1 on vm", "locked"),
+    (1, "unable to create lock in backend: open /r/locks/1: permission denied", "failed"),
+    (0, "unable to remove snapshot/fc50: Delete: dial tcp 127.0.0.1:9: connect: connection refused", "network"),
+    (1, "unable to remove <snapshot/44dd>: unlinkat /r/snapshots/44dd: input/output error", "failed"),
+    (1, "Remove(<snapshot/44dd>) failed: remove /r/snapshots/44dd: operation not permitted", "refused"),
+    (1, "Remove(<snapshot/44dd>) failed: Access Denied.", "refused"),
+    (0, "Remove(<snapshot/10a5>) failed: unexpected HTTP response (500): 500 Internal Server Error\nunable to remove "
+     "snapshot/10a5 from the repository", "failed"),
+    (1, "nobody@127.0.0.1: Permission denied (publickey).", "denied"),
+    (1, "ssh: Host key verification failed.\nFatal: server closed connection: unexpected EOF", "unknown_host"),
+    (12, "Fatal: wrong password or no key found", "wrong_password"),
+    (-9, "", "interrupted"),
+    (1, "something that nobody has seen yet", "failed"),
+    (1, "Remove(<snapshot/10a58d1681>) returned error, retrying after 552.330144ms: blob not removed, server response: "
+     "403 Forbidden (403)", "refused"),
+    (1, "Save(<lock/95db5ba9e1>) failed: open /r/locks/95db5ba9e1: permission denied", "failed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "said", "answer"), TRIED)
+def test_only_a_real_refusal_is_one(code, said, answer):
+    assert deletion_answer(code, said) == answer
 
 
 def test_a_certificate_and_a_key_of_s3_that_are_not_accepted_are_told_apart_from_the_network():
@@ -155,6 +166,15 @@ def test_the_last_words_are_the_fatal_line_and_no_stack_of_calls():
     said = "retrying\nFatal: no\ngithub.com/restic/restic/internal/backend.(*R).Remove\n\t/x/rest.go:399\n"
     assert last_words(said) == "Fatal: no"
     assert last_words("") == "-"
+
+
+def test_the_repositories_of_a_data_set_are_rehearsed_in_turn_and_what_lies_in_a_safe_is_not():
+    register = {"repositories": [{"name": n, "offline": n == "disk"} for n in ("nas", "far", "disk")]}
+    row = {"name": "emr", "repositories": ["nas", "far", "disk", "undeclared"]}
+    assert in_turn(row, register, {}) == "nas"
+    assert in_turn(row, register, {("emr", "nas"): "2026-11-22T00:00:00Z", ("files", "far"): "2026-11-22"}) == "far"
+    assert in_turn(row, register, {("emr", "nas"): "2026-11-22", ("emr", "far"): "2026-11-29"}) == "nas"
+    assert in_turn(row | {"repositories": ["disk", "undeclared"]}, register, {}) == ""
 
 
 def test_every_part_is_read_once_in_a_cycle_and_another_cycle_begins_anew():

@@ -24,15 +24,15 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from emr_causes import INCOMPLETE, NOT_ASKED, deletion_answer
 from emr_files import compare_files, entry, excluded, files_below, head, read_listing, verify
-from emr_restic import NO_VERDICT, attempt, cause, deletion_answer, failure, restic, snapshots
+from emr_restic import attempt, failure, restic, snapshots
 from emr_sources import dump_fault, gather
 from emr_words import JobError, say, tell
 
 CONFIG = Path(os.environ.get("EMR_BACKUP_CONFIG", "/etc/emrctl/backup.json"))
 STATE = Path(os.environ.get("EMR_BACKUP_STATE", "/var/lib/emrctl/backup"))
 CANARY = "emr-canary"
-INCOMPLETE = 3  # restic's exit code when source files could not be read
 NOT_THERE = r"does not exist|no such file|unable to open config file.*(404|not found)"
 TRIES = 2  # of a backup whose files change while it runs: its list of hashes must be of what was saved
 
@@ -184,8 +184,8 @@ def check(config, repository):
     last = document.get("check_part", 0) if document.get("check_of") == of else 0
     part = last % of + 1
     done = attempt(config, repository, "check", f"--read-data-subset={part}/{of}")
-    whole = done.code == 0
-    if not whole and (done.late or cause(done.code, done.said + done.out) in NO_VERDICT):
+    whole = done.exit_code == 0
+    if not whole and done.cause in NOT_ASKED:
         raise failure(repository, done)
     document |= {"last_check_at": int(time.time()), "last_check_ok": whole, "check_read_percent": round(100 / of, 2)}
     if whole:
@@ -230,7 +230,7 @@ def deletes(config, repository):
     done = attempt(config, repository, "forget", canary)
     if not there():
         return True
-    if done.late or deletion_answer(done.code, done.said + done.out) != "refused":
+    if done.stopped or deletion_answer(done.exit_code, done.said + done.out) != "refused":
         raise failure(repository, done)
     return False
 
@@ -241,7 +241,7 @@ def drill(config, dataset):
     snapshot, repository = newest(config, dataset)
     with tempfile.TemporaryDirectory(prefix="emr-drill-") as place:
         done = attempt(config, repository, "--no-lock", "restore", snapshot["id"], "--target", place)
-        ok = done.code == 0
+        ok = done.exit_code == 0
         if not ok:
             tell(failure(repository, done))
         lists = Path(place) / str(STATE).lstrip("/") / "manifests" / f"{name}.sha256"
@@ -317,9 +317,9 @@ def seconds_of(text):
 def init(config, repository):
     """Make a repository where there is none; say CHANGED, so that the play knows. Raises JobError."""
     done = attempt(config, repository, "cat", "config")
-    if done.code == 0:
+    if done.exit_code == 0:
         return True
-    if done.late or not re.search(NOT_THERE, done.said, re.IGNORECASE):
+    if done.stopped or not re.search(NOT_THERE, done.said, re.IGNORECASE):
         raise failure(repository, done)
     restic(config, repository, "init")
     sys.stdout.write("CHANGED\n")

@@ -1,0 +1,1 @@
+../../../../controlplane/backup/causes.py
