@@ -90,9 +90,15 @@ class Host:
         text = f"-- now\n{int(time.time())}\n-- state\n{body}\n"
         return FACTS["backup.state"].reader(text)  # type: ignore[no-any-return]
 
-    def rehearse(self, dataset: str, repository: Repository | None = None) -> Rehearsal:
+    def rehearse(self, dataset: str, repository: Repository | None = None, scratch: Path | None = None) -> Rehearsal:
         return rehearse(
-            repository or self.nas, dataset, now, host="sv-test", database=dataset == "emr", record=str(self.state)
+            repository or self.nas,
+            dataset,
+            now,
+            host="sv-test",
+            database=dataset == "emr",
+            scratch=scratch,
+            record=str(self.state),
         )
 
 
@@ -122,8 +128,9 @@ def host() -> Iterator[Host]:
 @needs_root
 @needs_postgres
 def test_a_database_is_restored_and_queried_and_both_times_are_measured(host: Host) -> None:
-    there = set(Path(tempfile.gettempdir()).glob("emr-drill-*"))
-    drill = host.rehearse("emr")
+    scratch = host.folder / "scratch"
+    scratch.mkdir()
+    drill = host.rehearse("emr", scratch=scratch)
     assert drill.ok, drill.said_en
     assert (drill.tables, drill.rows, drill.tables_wrong) == (2, ROWS, ())
     assert (drill.hashes_verified, drill.hashes_wrong) == (1, 0)
@@ -132,7 +139,7 @@ def test_a_database_is_restored_and_queried_and_both_times_are_measured(host: Ho
     assert drill.rto_seconds >= 1
     assert note_drill(host.state, drill)
     assert json.loads((host.state / "dataset-emr.json").read_text())["last_drill"]["hashes_verified"] == 1
-    assert set(Path(tempfile.gettempdir()).glob("emr-drill-*")) <= there, "nothing of the data is left behind"
+    assert not list(scratch.iterdir()), "nothing of the data is left behind"
 
 
 @needs_root
