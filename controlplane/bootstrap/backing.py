@@ -121,7 +121,7 @@ class Backing(Proofs):
 
     def _last_part(self, repository: str) -> dict[str, int] | None:
         """The last part of a repository that was read and found whole."""
-        for body in reversed(self.drills("check")):
+        for body in self.drills("check"):
             result = body["result"]
             if result["repository"] == repository and result["ok"]:
                 return {"part": result["part"], "of": result["of"]}

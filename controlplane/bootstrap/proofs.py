@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,10 +42,9 @@ class Proof:
 class Proofs(Judgements):
     """Everything that is read of the proofs."""
 
-    def drills(self, what: str = "") -> list[Row]:
-        """Everything of the kind that was kept, the oldest first, each with its ``link`` and ``seal``."""
-        bodies = [self.archive.body(link) | {"link": link.seq, "seal": link.seal} for link in self.archive.chain(DRILL)]
-        return [body for body in bodies if not what or body["what"] == what]
+    def drills(self, what: str, since: str = "") -> Iterator[Row]:
+        """Everything of this kind that was kept since a moment, the newest first, read as it is asked for."""
+        return (body for body in self.archive.backwards(DRILL, since) if body["what"] == what)
 
     def proofs(self, most: int = MOST_PROOFS) -> list[Proof]:
         """The newest proofs, the newest first."""

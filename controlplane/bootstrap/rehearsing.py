@@ -67,14 +67,19 @@ class Rehearsing(Backing, Looking):
         except BackupError:
             return []
         due = stamp(last_hour(self.settings.deep_drill_at, self.clock().astimezone(self.settings.timezone)))
-        last = {
-            (body["result"]["dataset"], body["result"]["repository"]): str(body["at"])
-            for body in self.drills("restore")
-            if body["result"]["error"] != CUT_SHORT
-        }
-        done = {dataset for (dataset, _), at in last.items() if at >= due}
-        turns = {row["name"]: in_turn(row, register, last) for row in register["datasets"]}
-        return [(name, turn) for name, turn in turns.items() if turn and name not in done]
+        done = {dataset for dataset, _ in self._rehearsed(due)}
+        waiting = [row for row in register["datasets"] if row["name"] not in done and in_turn(row, register, {})]
+        last = self._rehearsed() if waiting else {}  # this is asked every minute, so years are read only when they tell
+        return [(row["name"], in_turn(row, register, last)) for row in waiting]
+
+    def _rehearsed(self, since: str = "") -> dict[tuple[str, str], str]:
+        """Data set and repository -> when they were last rehearsed to an end."""
+        found: dict[tuple[str, str], str] = {}
+        for body in self.drills("restore", since):
+            result = body["result"]
+            if result["error"] != CUT_SHORT:
+                found.setdefault((result["dataset"], result["repository"]), str(body["at"]))
+        return found
 
 
 def in_turn(row: Row, register: Row, last: Mapping[tuple[str, str], str]) -> str:

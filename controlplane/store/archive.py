@@ -147,6 +147,17 @@ class Archive:
             found = [Link(**row._mapping) for row in connection.execute(query)]
         return [self.body(link) | {"link": link.seq, "seal": link.seal} for link in found]
 
+    def backwards(self, kind: str, since: str = "") -> Iterator[dict[str, Any]]:
+        """Bodies of a kind kept since a moment (as a link writes it), the newest first, each as it is asked for.
+
+        Whoever has found what it looked for stops, and the bodies of years are not read.
+        """
+        query = sa.select(links).where(links.c.kind == kind, links.c.at >= since).order_by(links.c.seq.desc())
+        with self.engine.connect() as connection:
+            for row in connection.execute(query):
+                link = Link(**row._mapping)
+                yield self.body(link) | {"link": link.seq, "seal": link.seal}
+
     def head(self) -> Link | None:
         """The newest link; its seal is what a report prints."""
         with self.engine.connect() as connection:
