@@ -47,12 +47,18 @@ class Rehearsing(Backing, Looking):
                 log.exception("the weekly rehearsal was not made")
 
     def rehearse_due(self, cancelled: Callable[[], bool] = lambda: False) -> list[Row]:
-        """Rehearse every data set that is due, one after the other; what was kept of them. Raises ``BackupError``."""
+        """Rehearse every data set that is due, one after the other; what was kept of them.
+
+        One that cannot be rehearsed at all is logged, and the others have their turn.
+        """
         kept = []
         for dataset, repository in self.due_rehearsals():
             if cancelled():
                 break
-            kept.append(self.rehearse_backup(dataset, repository)[0])
+            try:
+                kept.append(self.rehearse_backup(dataset, repository)[0])
+            except BackupError as error:
+                log.warning("%s was not rehearsed: %s", dataset, error)
         return kept
 
     def due_rehearsals(self) -> list[tuple[str, str]]:

@@ -30,10 +30,17 @@ _KEYS = (
 
 
 def render_minutes(
-    drill: Mapping[str, Any], purpose: str, hospital: Hospital, say: Say, rpo_minutes: int | None
+    drill: Mapping[str, Any],
+    purpose: str,
+    hospital: Hospital,
+    say: Say,
+    rpo_minutes: int | None,
+    *,
+    hashed_only: bool = False,
 ) -> bytes:
     """A .docx. ``drill`` is the document of a rehearsal, ``rpo_minutes`` what the hospital declared, if it did.
 
+    ``hashed_only``: a database that the hospital's own program dumps, so that no server can be asked about it.
     ``say`` must speak Vietnamese: minutes are an official document. Raises ``KeyError`` for a drill that lacks a part.
     """
     begun, ended = (datetime.fromisoformat(drill[key]) for key in ("started_at", "ended_at"))
@@ -45,7 +52,7 @@ def render_minutes(
     paper.add(paragraph("NoiDung", say("minutes.place", place=hospital.name.vi)))
     for number, part in enumerate(("present", "done", "found", "concluded"), 1):
         paper.add(paragraph("Muc", f"{number}. {say(f'minutes.{part}')}"))
-        _PARTS[part](paper, drill, purpose, say, rpo_minutes)
+        _PARTS[part](paper, {**drill, "hashed_only": hashed_only}, purpose, say, rpo_minutes)
     paper.add(paragraph("NoiDung", say("minutes.closing", ended=nd30.local_time(ended)) + nd30.END_MARK, keep=True))
     paper.two_signatures(
         say("minutes.secretary"), say("minutes.chair"), [say("minutes.took_part")], hospital.archive_line
@@ -59,6 +66,8 @@ def _present(paper: Paper, _drill: Mapping[str, Any], _purpose: str, say: Say, _
 
 
 def _done(paper: Paper, drill: Mapping[str, Any], _purpose: str, say: Say, _rpo: int | None) -> None:
+    if not drill["snapshot"]:
+        paper.add(paragraph("NoiDung", say("minutes.steps_planned")))
     paper.add(paragraph("NoiDung", say("minutes.steps", repository=drill["repository"])))
     if drill["database"]:
         paper.add(paragraph("NoiDung", say("minutes.steps_database")))
@@ -100,7 +109,7 @@ def _age(seconds: int | None, rpo: int | None, say: Say) -> str:
 
 def _database(drill: Mapping[str, Any], say: Say) -> str:
     if not drill["database"]:
-        return say("minutes.no_database")
+        return say("minutes.hashed_only" if drill["hashed_only"] else "minutes.no_database")
     figures = {"tables": nd30.number(drill["tables"]), "rows": nd30.number(drill["rows"])}
     return say("minutes.tables", wrong=nd30.number(len(drill["tables_wrong"])), **figures)
 

@@ -25,7 +25,7 @@ from controlplane.backup.repository import Repository
 from controlplane.backup.restic import backup, snapshots
 from controlplane.backup.scratch import _as_account, _run, _server, newest_programs
 from controlplane.backup.spot import compare
-from controlplane.bootstrap import init_store
+from controlplane.bootstrap import backing, init_store
 from controlplane.cli import app
 from controlplane.collect.facts import FACTS
 from controlplane.settings import Settings
@@ -260,7 +260,9 @@ def a_home(folder: Path, host: Host, *names: str, of: str = "sv-test") -> Path:
 
 @needs_root
 @needs_postgres
-def test_the_weekly_rehearsal_is_made_once_and_a_failed_one_moves_the_criterion(host: Host, tmp_path: Path) -> None:
+def test_the_weekly_rehearsal_is_made_once_and_a_failed_one_moves_the_criterion(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = Clock(datetime.now(UTC))
     settings = Settings(home=a_home(tmp_path, host, "emr", of="controlplane-01"), data_dir=tmp_path / "var")
     plane = init_store(settings, clock)
@@ -281,7 +283,14 @@ def test_the_weekly_rehearsal_is_made_once_and_a_failed_one_moves_the_criterion(
     assert judged()[1]["failed_count"] is None, "nothing was ever rehearsed"
     assert judged()[0] == "unknown"
     assert plane.due_rehearsals() == [("emr", "nas")]
-    (kept,) = plane.rehearse_due()
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError(13, "the record is root's")
+
+    with monkeypatch.context() as without_rights:  # as the service has, which is not root
+        without_rights.setattr(backing, "note_drill", forbidden)
+        (kept,) = plane.rehearse_due()
+    assert plane.proofs()[0].link == kept["link"], "what was rehearsed is kept all the same"
     # Of the host that the register names there is no snapshot, and that is a failed drill.
     assert (kept["result"]["ok"], kept["result"]["error"]) == (False, "no_snapshot")
     assert plane.due_rehearsals() == [], "once a week, whatever came of it"

@@ -466,7 +466,10 @@ def test_what_a_command_dumped_is_proven_by_hashes_and_what_is_out_of_reach_is_n
     assert drills(*rows)["overdue"] == ["emr"]
     assert drills(*rows, source="command:/usr/local/sbin/dump-his")["overdue_count"] == 0
     assert drills(repositories=())["overdue_count"] is None, "nobody adopted the register"
-    assert drills(repositories=(), reviewed_on="2026-11-01")["overdue_count"] == 0
+    dumped = drills(repositories=(), reviewed_on="2026-11-01", source="command:/usr/local/sbin/dump-his")
+    assert (dumped["overdue_count"], dumped["failed_count"]) == (0, 0)
+    alone = drills(repositories=(), reviewed_on="2026-11-01")
+    assert (alone["overdue_count"], alone["failed_count"]) == (None, None), "a host's own drill queries no database"
 
 
 def test_of_nothing_in_reach_nothing_is_proven():

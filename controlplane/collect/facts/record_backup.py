@@ -24,7 +24,7 @@ CYCLE_DAYS = {"database": 30, "files": 90}
 """How often a data set is rehearsed at least; the cycles that backup.state holds the hosts' own drills to."""
 
 NOT_TRIED = frozenset(
-    {"no_program", "no_password", "open_password", "bad_keys", "no_postgres", "no_mariadb", "no_room"}
+    {"no_program", "no_password", "open_password", "bad_keys", "no_postgres", "no_mariadb", "no_room", "no_place"}
     | {"scratch_database", "interrupted", "locked", "stale_lock"}
 )
 """Ends of a rehearsal that say something of the control plane and nothing of the backup: it was not tried."""
@@ -75,10 +75,12 @@ def read_drills(raw: str) -> dict[str, Any]:
     """Data sets within reach of the control plane whose newest rehearsal failed, or whose last good one is too old.
 
     Within reach is what the register gives a repository. While none of those was ever rehearsed there is no figure;
-    where an adopted register gives none a repository, nothing is late: the hosts' own rehearsals stand alone.
+    where an adopted register gives none a repository, nothing is late: the hosts' own rehearsals stand alone. They
+    compare hashes and query nothing, so while a database is given no repository nobody can say that all are in time.
     """
     document = Document(raw)
     register = document.register("backups")
+    out_of_reach = any(queried(r) and not texts(r.get("repositories")) for r in objects(register.get("datasets")))
     sets = {text(r.get("name")): r for r in objects(register.get("datasets")) if texts(r.get("repositories"))}
     tried = [
         row
@@ -90,7 +92,9 @@ def read_drills(raw: str) -> dict[str, Any]:
     found = named("failed", (name for name, row in newest.items() if row.get("ok") is not True))
     found |= named("overdue", sets.keys() - good)
     adopted = reviewed_days(register, document.at().date()) is not None
-    if not newest and (sets or not adopted):
+    if out_of_reach:
+        found["overdue_count"] = None
+    if not newest and (sets or not adopted or out_of_reach):
         found |= dict.fromkeys(key for key in found if key.endswith("_count"))
     slowest = max((whole(row.get("rto_seconds")) for row in newest.values() if row.get("ok") is True), default=None)
     return {"in_reach": len(sets), "rehearsed": len(newest), "slowest_restore_seconds": slowest} | found
