@@ -390,6 +390,14 @@ def test_preview_changes_nothing_apply_changes_and_a_second_apply_finds_nothing_
     assert {host: recap["changed"] for host, recap in again["recap"].items()} == {"pc-03": 0, "sv-01": 0}
     assert again["playbook_digest"] == run["playbook_digest"]
 
+    # As a run leaves it that was ended after it had written the settings and before it had loaded them.
+    plays.lab.inside("pc-03", ["touch", "/run/emrctl/ssh-unproven"], check=True)
+    resumed = plays("apply", "pc-03")
+    assert resumed["state"] == "successful", resumed["detail"]
+    loaded = [task["task"] for task in resumed["tasks"] if task["status"] == "changed"]
+    assert loaded == ["Reload the SSH server by its own process number"], "what was not proven is proven now"
+    assert plays.lab.inside("pc-03", ["ls", "/run/emrctl"]).stdout == ""
+
 
 @pytest.mark.lab
 @pytest.mark.slow
