@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
 from dataclasses import dataclass
@@ -57,8 +58,11 @@ class Accounts:
     def __init__(self, engine: Engine, hasher: PasswordHasher | None = None) -> None:
         self.engine = engine
         self.hasher = hasher or PasswordHasher()
-        # A wrong name must cost what a wrong password costs, or the time tells which names there are.
-        self.nobody = self.hasher.hash(secrets.token_urlsafe())
+
+    @functools.cached_property
+    def _nobody(self) -> str:
+        """A wrong name must cost what a wrong password costs, or the time tells which names there are."""
+        return self.hasher.hash(secrets.token_urlsafe())
 
     def add(self, name: str, role: str, password: str, at: datetime, *, must_change: bool = False) -> None:
         """Add an account. Raises ``AccountError``: bad_name, bad_role, taken, short_password."""
@@ -118,9 +122,10 @@ class Accounts:
 
     def check(self, name: str, password: str, at: datetime) -> Account:
         """Who gave this name and password, without a log-in. Raises ``AccountError`` as ``log_in`` does."""
+        nobody = self._nobody  # made by the first who asks, whatever name: it costs as much as a whole log-in
         with self.engine.connect() as connection:
             row = connection.execute(sa.select(accounts).where(accounts.c.name == name)).one_or_none()
-        right = self._verify(row.password_hash if row else self.nobody, password)
+        right = self._verify(row.password_hash if row else nobody, password)
         if row is None or row.disabled:
             raise AccountError("wrong")
         if row.locked_until is not None and stamp(at) < row.locked_until:

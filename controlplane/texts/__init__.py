@@ -20,7 +20,8 @@ Say = Callable[..., str]
 @functools.cache
 def words(lang: str) -> Mapping[str, str]:
     """Every key of one tongue, flattened: ``verdict.met``."""
-    document = yaml.safe_load((Path(__file__).parent / f"{lang}.yaml").read_text(encoding="utf-8"))
+    text = (Path(__file__).parent / f"{lang}.yaml").read_text(encoding="utf-8")
+    document = yaml.load(text, Loader=yaml.CSafeLoader)  # a safe loader, in C: every command reads it
     flat: dict[str, str] = {}
     _flatten(document, "", flat)
     return flat
