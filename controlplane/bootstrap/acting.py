@@ -32,7 +32,7 @@ from controlplane.store.bundle import SigningKey, signs
 
 DOSSIER_TYPE = "urn:emrctl:change-dossier:v1"
 MEASURED = ("successful", "unreachable")  # a failed one leaves the score as it was
-UNFINISHED = ("failed", "unreachable", "cancelled", "timeout", "interrupted")
+UNFINISHED = ("failed", "refused", "unreachable", "cancelled", "timeout", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,11 @@ class Watch:
         return bool(self.cancelled and self.cancelled()) or self.wish()
 
 
-class ClinicHoursError(PlayError):
+class RefusedError(PlayError):
+    """What may not be carried out. A run that had begun by then ends as refused, before a host was changed."""
+
+
+class ClinicHoursError(RefusedError):
     """A disruptive play, in clinic hours, without a reason why it cannot wait."""
 
 
@@ -244,7 +248,7 @@ class Acting(Measuring):
 
     @contextmanager
     def _opened(self, id_: str, order: Order, pin: Pin, about: Mapping[str, Any], watch: Watch) -> Iterator[None]:
-        """A run that is open while the block lasts; an error closes it as failed, with its words."""
+        """A run that is open while the block lasts; an error closes it as failed or refused, with its words."""
         watch.live = LiveFile(self._live_file(id_))
         watch.wish = lambda: self.run_line(id_)["cancelled_by"] is not None
         try:
@@ -255,9 +259,10 @@ class Acting(Measuring):
         except Exception as error:
             words = getattr(error, "words", None) or Words(str(error), str(error))
             if self.archive.run_line(id_) is not None:
-                dossier = {"id": id_, "mode": order.mode, "play": order.play.id, "state": "failed", "error": words}
+                state = "refused" if isinstance(error, RefusedError) else "failed"
+                dossier = {"id": id_, "mode": order.mode, "play": order.play.id, "state": state, "error": words}
                 dossier["begun"] = any(step["step"] == "apply" for step in watch.steps)
-                self.archive.close_run(id_, self.clock(), "failed", dossier)
+                self.archive.close_run(id_, self.clock(), state, dossier)
             self._live_file(id_).unlink(missing_ok=True)
             raise
         finally:
@@ -269,13 +274,17 @@ class Acting(Measuring):
         dossier |= {name: plain(value) for name, value in about.items() if name != "preview"}
         dossier |= {"carries_out": about["preview"]}
         if order.mode == "apply":
-            return dossier | self._apply(id_, order, pin, about["preview"] or "", watch)
+            return dossier | self._apply(id_, order, pin, about, watch)
         watch.step(order.mode)
         run = self._play("preview", id_, order, pin, watch)
         return dossier | {"state": run.state, "run": self._kept_run(run)}
 
-    def _apply(self, id_: str, order: Order, pin: Pin, approved: str, watch: Watch) -> dict[str, Any]:
-        """Look, preview, apply, look again; what was not come to stays empty."""
+    def _apply(self, id_: str, order: Order, pin: Pin, about: Mapping[str, Any], watch: Watch) -> dict[str, Any]:
+        """Look, preview, apply, look again; what was not come to stays empty.
+
+        What comes before the apply may take an hour: the clinic's hours are asked for again when hosts are about to be
+        changed, and a reason given for them counts then, too.
+        """
         found: dict[str, Any] = {"run": {}, "difference": None, "findings": {}, "after_error": None}
         looked_at = self._measured_on(order.play, pin.hosts)
         watch.step("round_before")
@@ -287,8 +296,9 @@ class Acting(Measuring):
         found["preview"] = self._kept_run(rehearsal)
         if rehearsal.state in {"cancelled", "timeout"} or watch.stop():
             return found | {"state": "timeout" if rehearsal.state == "timeout" else "cancelled"}
-        if approved:
-            self._refuse_other_changes(approved, found["preview"], self._changed_so_far(order.resumes))
+        if about["preview"]:
+            self._refuse_other_changes(about["preview"], found["preview"], self._changed_so_far(order.resumes))
+        found["break_glass"] = about["break_glass"] or self._broken_glass(order)
         watch.step("apply")
         run = self._play("apply", id_, order, pin, watch)
         found |= {"run": self._kept_run(run), "state": run.state, "applied_at": stamp(run.ended_at)}
@@ -338,7 +348,7 @@ class Acting(Measuring):
         approved = set(_would_change(known["body"]["run"]))
         if more := [change for change in _would_change(rehearsal) if change[0] not in begun and change not in approved]:
             host, task = more[0][:2]
-            raise PlayError(
+            raise RefusedError(
                 f"Không áp dụng, chưa máy nào bị thay đổi: trên {host}, bước {task!r} nay sẽ thay đổi khác với bản xem"
                 f" trước {preview_id}. Hãy xem trước lại.",
                 f"Not applied, and no host was changed: on {host}, the task {task!r} would now change something else"

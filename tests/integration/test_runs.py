@@ -456,6 +456,28 @@ def test_a_disruptive_play_waits_for_the_evening_or_breaks_the_glass(hospital):
     assert plane.run_play("loud", "apply", ["here-1"], break_glass="x")["break_glass"] is None
 
 
+def test_the_clinic_that_opens_while_a_run_looks_and_rehearses_is_not_disturbed_either(hospital):
+    plane, early = hospital.plane, MORNING - timedelta(hours=3)
+
+    def clinic_opens(event: dict[str, Any]) -> None:
+        if event.get("step") == "preview":
+            hospital.clock.at = MORNING
+
+    hospital.clock.at = early
+    with refused(r"it is 09:00, within clinic hours"):
+        plane.run_play("loud", "apply", ["here-1"], clinic_opens, by="an")
+    assert hospital.written() == []
+    line = plane.archive.runs(1)[0]
+    body = plane.archive.run(line["id"])["body"]
+    assert (line["state"], body["state"], body["begun"]) == ("refused", "refused", False)
+    assert "within clinic hours" in body["error"]["en"]
+    hospital.clock.at = early
+    dossier = plane.resume_run(line["id"], clinic_opens, by="an", break_glass="máy chủ sắp đầy đĩa")
+    assert dossier["state"] == "successful"
+    assert dossier["break_glass"]["at"] > "2026-11-23T02", "recorded when it was broken, not when the run began"
+    assert dossier["break_glass"]["by"] == "an"
+
+
 # --------------------------------------------------------------------------------------- other processes
 
 PROGRAM = """
