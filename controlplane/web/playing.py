@@ -38,7 +38,7 @@ class DriftState:
     at: str
     state: str
     run: str | None
-    differences: int
+    differences: int  # with those of hosts that an earlier check saw, and this one did not come through to
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,16 @@ def _last(run: Mapping[str, Any]) -> LastRun:
 
 
 def _drift_of(play_id: str, drift: Mapping[str, Any] | None) -> DriftState | None:
-    for part in (drift or {"plays": ()})["plays"]:
-        if part["play"] == play_id and drift is not None:
-            return DriftState(drift["at"], part["state"], part["run"], len(part["differences"]))
-    return None
+    if drift is None:
+        return None
+    earlier = [d for d in drift["earlier"] if d["play"] == play_id]
+    for part in drift["plays"]:
+        if part["play"] == play_id:
+            return DriftState(drift["at"], part["state"], part["run"], len(part["differences"]) + len(earlier))
+    if not earlier:
+        return None
+    newest = max(earlier, key=lambda d: str(d["seen_at"]))
+    return DriftState(newest["seen_at"], "successful", newest["run"], len(earlier))
 
 
 # -------------------------------------------------------------------------------------------- one run

@@ -199,7 +199,7 @@ def _drift(face: Face, status: int = 200, problem: str = "") -> Response:
         "drift.html",
         status,
         found=found,
-        found_at=datetime.fromisoformat(found["at"]) if found else None,
+        moment=datetime.fromisoformat,
         under_way=under_way,
         applied=face.plane.applied_hosts(),
         plays=face.plane.plays,
