@@ -117,10 +117,7 @@ class Drifting(Acting):
         """What stood before on hosts that this check did not come through to; each with the time it was seen."""
         inventory, _ = self.inventory()
         through = {
-            (part["play"], host)
-            for part in checked
-            for host, word in part.get("outcomes", {}).items()
-            if word in DONE
+            (part["play"], host) for part in checked for host, word in part.get("outcomes", {}).items() if word in DONE
         }
         now = {(part["play"], d["host"], d["task"]) for part in checked for d in part["differences"]}
         return [

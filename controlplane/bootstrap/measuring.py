@@ -82,15 +82,16 @@ class Measuring(Approving):
     def _earlier_runs(self, run_id: str) -> Yet:
         """What the run that is gone on with, and those before it, changed without a round after it.
 
-        A run that was killed kept no dossier; what it did is not known, and nothing before it is asked.
+        Of a run that was killed, or whose apply an error ended, what it did is not known: nothing before it is asked.
         """
         first, runs = "", []
         while run_id:
             found = self.archive.run(run_id) or {}
             body = found.get("body") or {}
-            if len(rounds := body.get("rounds") or []) != 1:
+            run = body.get("run") or {}
+            if len(rounds := body.get("rounds") or []) != 1 or (body.get("begun") and not run):
                 break
-            first, run = rounds[0], body["run"]
+            first = rounds[0]
             hosts = _through(run.get("outcomes") or {})
             if hosts:
                 begun, ended = (datetime.fromisoformat(run[key]) for key in ("started_at", "ended_at"))

@@ -170,10 +170,11 @@ def show_run(run: str, json: Json = False) -> None:
         screen().json({**found, "approvals": p.archive.decisions(run), "signature": signature})
         leave(BROKEN if signature["holds"] is False else 0)
         return
-    if found["body"] and "error" not in found["body"]:
-        show_dossier(p, found["body"])
-    else:
-        words = ((found["body"] or {}).get("error") or {}).get(screen().lang, "")
+    body = found["body"] or {}
+    if body.get("run") or body.get("preview"):
+        show_dossier(p, body)
+    if not body or "error" in body:
+        words = (body.get("error") or {}).get(screen().lang, "")
         screen().line(f"{line['play']}: {said_state(line['state'])} {words}".rstrip())
     for decision in p.archive.decisions(run):
         tell_decision(decision, json=False)
@@ -274,7 +275,7 @@ def show_diffs(diffs: list[dict[str, Any]]) -> None:
 
 def show_dossier(p: Plane, dossier: dict[str, Any]) -> None:
     """A run on the terminal: what changed, per host, why it was allowed, and what moved in the score."""
-    run, s = dossier["run"] or dossier["preview"], screen()
+    run, s = dossier.get("run") or dossier["preview"], screen()
     state = dossier.get("state") or run["state"]
     for task in run["tasks"]:
         if task["status"] in ("changed", "would_change", "failed", "unreachable"):

@@ -456,26 +456,48 @@ def test_a_disruptive_play_waits_for_the_evening_or_breaks_the_glass(hospital):
     assert plane.run_play("loud", "apply", ["here-1"], break_glass="x")["break_glass"] is None
 
 
-def test_the_clinic_that_opens_while_a_run_looks_and_rehearses_is_not_disturbed_either(hospital):
+def test_the_clinic_that_opens_meanwhile_is_not_disturbed_and_a_run_that_breaks_off_keeps_what_it_found(hospital):
     plane, early = hospital.plane, MORNING - timedelta(hours=3)
 
     def clinic_opens(event: dict[str, Any]) -> None:
         if event.get("step") == "preview":
             hospital.clock.at = MORNING
 
+    def gone(*_args: Any) -> Any:
+        raise RuntimeError("the disk is gone")
+
     hospital.clock.at = early
     with refused(r"it is 09:00, within clinic hours"):
         plane.run_play("loud", "apply", ["here-1"], clinic_opens, by="an")
     assert hospital.written() == []
-    line = plane.archive.runs(1)[0]
-    body = plane.archive.run(line["id"])["body"]
-    assert (line["state"], body["state"], body["begun"]) == ("refused", "refused", False)
+    id_ = plane.archive.runs(1)[0]["id"]
+    body = kept_of_broken(plane, id_, "refused")
     assert "within clinic hours" in body["error"]["en"]
+    assert (body["begun"], "run" in body, len(body["rounds"])) == (False, False, 1)
+    assert [task["status"] for task in body["preview"]["tasks"] if task["task"] == "Write"] == ["would_change"]
+    assert "Refused" in emrctl(hospital, "run", id_)
+
     hospital.clock.at = early
-    dossier = plane.resume_run(line["id"], clinic_opens, by="an", break_glass="máy chủ sắp đầy đĩa")
-    assert dossier["state"] == "successful"
-    assert dossier["break_glass"]["at"] > "2026-11-23T02", "recorded when it was broken, not when the run began"
-    assert dossier["break_glass"]["by"] == "an"
+    plane.__dict__["difference"] = gone  # after everything went well on the host
+    with pytest.raises(RuntimeError):
+        plane.resume_run(id_, clinic_opens, by="an", break_glass="máy chủ sắp đầy đĩa")
+    assert hospital.written() == ["here-1"]
+    body = kept_of_broken(plane, plane.archive.runs(1)[0]["id"], "failed")
+    assert body["run"]["outcomes"] == {"here-1": "changed"}
+    assert body["break_glass"]["at"] > "2026-11-23T02", "recorded when it was broken, not when the run began"
+    assert body["break_glass"]["by"] == "an"
+    assert plane.applied_hosts() == {"loud": ["here-1"]}, "drift looks at what was really done"
+
+
+def kept_of_broken(plane: Plane, id_: str, state: str) -> dict[str, Any]:
+    """The dossier of a run that an error ended; its events are followed as those of any run."""
+    found = plane.archive.run(id_)
+    assert (found["state"], found["body"]["state"]) == (state, state)
+    events = [event for _, event in plane.follow(id_)]
+    assert [event["step"] for event in events if event["event"] == "emr_step"][:2] == ["round_before", "preview"]
+    assert "runner_on_ok" in {event["event"] for event in events}
+    assert dict(plane.follow(id_))[found["body"]["steps"][1]["event"]]["step"] == "preview"
+    return found["body"]
 
 
 # --------------------------------------------------------------------------------------- other processes
