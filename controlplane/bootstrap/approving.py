@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controlplane.bootstrap.following import Following
-from controlplane.bootstrap.judgements import MOST_RUNS
 from controlplane.plays import Pin, Play, PlayError, pin_from, pin_of
 from controlplane.store.accounts import Account
 
@@ -81,7 +80,8 @@ class Approving(Following):
                 f"The play {play.id} on these hosts needs the approval of a second role; the preview"
                 f" {found['id']}: {word}.",
             )
-        if used := next((run["id"] for run in self.archive.runs(MOST_RUNS) if run["preview"] == found["id"]), ""):
+        if users := self.archive.runs(1, preview=found["id"]):
+            used = users[0]["id"]
             raise PlayError(
                 f"Bản xem trước {found['id']} đã được áp dụng ở lần chạy {used}. Hãy xem trước lại, hoặc chạy tiếp"
                 " lần chạy đó.",
@@ -89,11 +89,8 @@ class Approving(Following):
             )
 
     def _newest_approved(self, play: Play) -> dict[str, Any]:
-        runs = self.archive.runs(MOST_RUNS)
-        used = {run["preview"] for run in runs}
-        for run in runs:
-            if run["play"] == play.id and run["approval"] == "approved" and run["id"] not in used:
-                return self._previewed(run["id"])
+        for run in self.archive.unused_approvals(play.id):
+            return self._previewed(run["id"])
         raise PlayError(
             f"Kịch bản {play.id} trên các máy này cần người có vai trò khác phê duyệt trước khi áp dụng: xem"
             " trước (preview), đề nghị phê duyệt (request), rồi người kia phê duyệt (approve).",

@@ -11,7 +11,6 @@ from typing import Any
 
 from controlplane.bootstrap.acting import Acting, Order, Watch
 from controlplane.bootstrap.following import NOBODY
-from controlplane.bootstrap.judgements import MOST_RUNS
 from controlplane.bootstrap.measuring import DONE
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.chain import plain, stamp
@@ -36,8 +35,8 @@ class Drifting(Acting):
     def applied_hosts(self, before: datetime | None = None) -> dict[str, list[str]]:
         """Play -> hosts on which it was carried through, newest run first; with ``before`` only by then."""
         found: dict[str, dict[str, None]] = {}
-        for run in self.archive.runs(MOST_RUNS):
-            if run["mode"] != "apply" or not run["dossier"] or run["play"] not in self.plays:
+        for run in self.archive.runs(None, mode="apply"):
+            if not run["dossier"] or run["play"] not in self.plays:
                 continue
             if before is not None and run["ended_at"] > before:
                 continue

@@ -16,7 +16,6 @@ from controlplane.store.bundle import SigningKeyError
 from controlplane.store.vault import VaultError
 from controlplane.web.errors import RequestError
 
-NEWEST = 1000
 WORDS = ("ok", "changed", "failed", "unreachable", "skipped")
 
 
@@ -78,7 +77,7 @@ def play_rows(plane: Plane, judgement: Judgement) -> list[PlayRow]:
         if finding.verdict is Verdict.NOT_MET:
             failing.setdefault(finding.check, []).append(finding.asset)
     low = {score.id for score in judgement.card.criteria if score.verdict is Verdict.NOT_MET}
-    runs, drift = plane.archive.runs(NEWEST), plane.last_drift()
+    runs, drift = plane.archive.newest_runs(), plane.last_drift()
     return [_row(plane, play, judgement, groups, failing, measured, low, runs, drift) for play in plane.plays.values()]
 
 
@@ -272,7 +271,7 @@ def standing_of(plane: Plane, run: Mapping[str, Any]) -> Standing:
         signature = {"holds": None, "key": ""}
     except VaultError as error:
         raise RequestError(500, "damaged", why=str(error)) from None
-    used = next((r["id"] for r in plane.archive.runs(NEWEST) if r["preview"] == run["id"]), None)
+    used = next((r["id"] for r in plane.archive.runs(1, preview=run["id"])), None)
     resumed = plane.archive.resumed_by(run["id"])
     play, pinned = plane.plays.get(run["play"]), "pin" in (run.get("opened") or {})
     previewed = run["mode"] == "preview" and run["state"] in ("successful", "unreachable") and pinned

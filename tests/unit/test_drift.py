@@ -11,8 +11,11 @@ import pytest
 
 from controlplane.bootstrap import Plane, init_store
 from controlplane.bootstrap.acting import Order, Watch
+from controlplane.domain.chain import stamp
+from controlplane.plays import PlayError
 from controlplane.settings import Settings
 from controlplane.store.archive import BusyError
+from controlplane.store.tables import runs
 from controlplane.web import playing
 from tests.conftest import ROOT, Clock
 
@@ -21,6 +24,11 @@ NIGHT = datetime(2026, 11, 23, 19, 5, tzinfo=UTC)  # 02:05 in the hospital
 HERE = "controlplane-01"
 CRITERION = "tcvn14423.log.ntp"
 PLAYS = ("time-ssh", "hardening", "monitoring")
+
+
+def ended(plane: Plane, id_: str, mode: str, state: str = "successful", **more: Any) -> None:
+    plane.archive.open_run(id_, plane.clock(), "time-ssh", mode, [HERE], **more)
+    plane.archive.close_run(id_, plane.clock(), state, {"id": id_})
 
 
 class Hosts:
@@ -117,3 +125,27 @@ def test_a_check_of_one_play_is_no_night_and_hides_no_other_play(hosts: Hosts) -
     rows = {row.id: row.drift for row in playing.play_rows(hosts.plane, hosts.plane.judgement())}
     assert rows["time-ssh"] is not None
     assert (rows["time-ssh"].at, rows["time-ssh"].differences) == (one["earlier"][0]["seen_at"], 1)
+
+
+def test_however_many_nights_have_passed_the_last_apply_and_the_use_of_a_preview_are_known(hosts: Hosts) -> None:
+    plane = hosts.plane
+    ended(plane, "old preview", "preview", pin={"play": "time-ssh"})
+    ended(plane, "old apply", "apply", preview="old preview")
+    at, night = stamp(plane.clock()), {"play": "time-ssh", "mode": "drift", "state": "successful", "hosts": "[]"}
+    # Rows alone, and more of them than any window that was ever looked through.
+    nights = [
+        night | {"id": f"night {number}", "opened_seq": 1000 + number, "started_at": at, "ended_at": at}
+        for number in range(10_001)
+    ]
+    with plane.archive.engine.begin() as connection:
+        connection.execute(runs.insert(), nights)
+    rows = {row.id: row for row in playing.play_rows(plane, plane.judgement())}
+    row = rows["time-ssh"]
+    assert row.applied is not None
+    assert row.previewed is not None
+    assert (row.applied.id, row.previewed.id, row.under_way) == ("old apply", "old preview", None)
+    standing = playing.standing_of(plane, plane.archive.run("old preview") or {})
+    assert (standing.applied_by, standing.may_be_applied) == ("old apply", False)
+    assert plane.applied_hosts()["time-ssh"] == [HERE]
+    with pytest.raises(PlayError, match="was carried out by the run old apply"):
+        plane._refuse_unanswered(plane.plays["time-ssh"], {"id": "old preview", "approval": None}, needed=False)
