@@ -223,8 +223,18 @@ class Acting(Measuring):
         return {"preview": preview_id or None, "approval": decisions}
 
     def _broken_glass(self, order: Order) -> dict[str, Any] | None:
-        """Why a disruptive play runs in clinic hours; None when it does not. Raises ``PlayError`` without a reason."""
-        if order.mode != "apply" or not self.waits_for_the_evening(order.play):
+        """Why a disruptive play runs in clinic hours; None when it does not.
+
+        Raises ``PlayError`` without a reason, and for a reason that nobody gives in a name of their own.
+        """
+        if order.mode != "apply":
+            return None
+        if order.play.disruptive and order.break_glass and order.by == NOBODY:
+            raise RefusedError(
+                "Lý do khẩn cấp phải có người chịu trách nhiệm: hãy nêu tài khoản của người quyết định, --by TÊN.",
+                "A reason that cannot wait needs somebody who answers for it: name the account that decides, --by NAME.",
+            )
+        if not self.waits_for_the_evening(order.play):
             return None
         now = self.clock()
         local = now.astimezone(self.settings.timezone)

@@ -38,7 +38,9 @@ PasswordFile = Annotated[
 ]
 BreakGlass = Annotated[
     str | None,
-    typer.Option("--break-glass", metavar="REASON", help="Why a disruptive play cannot wait for the evening."),
+    typer.Option(
+        "--break-glass", metavar="REASON", help="Why a disruptive play cannot wait for the evening; needs --by."
+    ),
 ]
 
 

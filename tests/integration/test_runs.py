@@ -448,12 +448,16 @@ def test_a_disruptive_play_waits_for_the_evening_or_breaks_the_glass(hospital):
     with refused(r"it is 09:00, within clinic hours \(06:30-17:00\)"):
         plane.run_play("loud", "apply", ["here-1"], break_glass="  ")
     assert hospital.kinds() == before
+    hospital.people()
+    glass = ("--break-glass", "máy chủ sắp đầy đĩa")
+    assert "--by NAME" in emrctl(hospital, "apply", "loud", "--limit", "here-1", *glass, code=1)
+    assert hospital.kinds() == before, "a reason that nobody answers for is none, at no hour"
     dossier = plane.run_play("loud", "apply", ["here-1"], by="an", break_glass="máy chủ sắp đầy đĩa")
     assert dossier["break_glass"]["reason"] == "máy chủ sắp đầy đĩa"
     assert plane.archive.run(dossier["id"])["opened"]["break_glass"]["by"] == "an"
     assert plane.run_play("write", "apply", ["here-2"], break_glass="không cần")["break_glass"] is None
     hospital.clock.at = EVENING
-    assert plane.run_play("loud", "apply", ["here-1"], break_glass="x")["break_glass"] is None
+    assert plane.run_play("loud", "apply", ["here-1"], by="an", break_glass="x")["break_glass"] is None
 
 
 def test_the_clinic_that_opens_meanwhile_is_not_disturbed_and_a_run_that_breaks_off_keeps_what_it_found(hospital):
