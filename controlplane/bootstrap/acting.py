@@ -218,7 +218,10 @@ class Acting(Measuring):
             return {"preview": None, "approval": []}
         if order.resumes:
             self._resumable(order.resumes)
-            return {"preview": order.preview or None, "approval": self.archive.decisions(order.preview)}
+            decisions = self.archive.decisions(order.preview)
+            if self.needs_second_role(order.play, pin.hosts):
+                self._refuse_lapsed(order.preview, decisions)
+            return {"preview": order.preview or None, "approval": decisions}
         preview_id, decisions = self.approval_for(order.play, order.preview, pin)
         return {"preview": preview_id or None, "approval": decisions}
 
@@ -232,7 +235,7 @@ class Acting(Measuring):
         if order.play.disruptive and order.break_glass and order.by == NOBODY:
             raise RefusedError(
                 "Lý do khẩn cấp phải có người chịu trách nhiệm: hãy nêu tài khoản của người quyết định, --by TÊN.",
-                "A reason that cannot wait needs somebody who answers for it: name the account that decides, --by NAME.",
+                "Such a reason needs somebody who answers for it: name the account that decides, --by NAME.",
             )
         if not self.waits_for_the_evening(order.play):
             return None

@@ -276,11 +276,13 @@ def standing_of(plane: Plane, run: Mapping[str, Any]) -> Standing:
     play, pinned = plane.plays.get(run["play"]), "pin" in (run.get("opened") or {})
     previewed = run["mode"] == "preview" and run["state"] in ("successful", "unreachable") and pinned
     needs_second = play is not None and plane.needs_second_role(play, run["hosts"])
-    allowed = play is not None and (not needs_second or run["approval"] == "approved")
+    decisions = plane.archive.decisions(run["id"])
+    approved = run["approval"] == "approved" and plane.lapsed(run["id"], decisions) is None
+    allowed = play is not None and (not needs_second or approved)
     return Standing(
         signature["holds"],
         signature["key"],
-        tuple(plane.archive.decisions(run["id"])),
+        tuple(decisions),
         used,
         resumed,
         run["mode"] == "apply" and run["state"] in UNFINISHED and pinned and resumed is None and play is not None,
