@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controlplane.bootstrap.following import NOBODY
-from controlplane.bootstrap.measuring import DONE, Measuring
+from controlplane.bootstrap.measuring import DONE, Measuring, StoppedError
 from controlplane.bootstrap.rules import public
 from controlplane.domain.chain import Link, canonical, plain, stamp
 from controlplane.domain.model import Asset, Look, Words
@@ -317,7 +317,11 @@ class Acting(Measuring):
         found |= {"run": {}, "difference": None, "findings": {}, "after_error": None}
         looked_at = self._measured_on(order.play, pin.hosts)
         watch.step("round_before")
-        before = self._look_at(looked_at, watch.look)
+        try:
+            before = self._look_at(looked_at, watch.look, watch.stop)
+        except StoppedError:
+            found["state"] = "cancelled"
+            return
         found["rounds"] = [before.id]
         found["findings"] = {"before": self.archive.sealed_names(before.id)["findings"]}
         watch.step("preview")
@@ -335,7 +339,7 @@ class Acting(Measuring):
         if run.state in MEASURED and any(outcome in DONE for outcome in run.outcomes.values()):
             watch.step("round_after")
             yet = self._earlier_runs(order.resumes)
-            found |= self._measured(id_, looked_at, before, run, yet, watch.look)
+            found |= self._measured(id_, looked_at, before, run, yet, watch.look, watch.stop)
 
     def _play(self, mode: str, id_: str, order: Order, pin: Pin, watch: Watch) -> PlayRun:
         carry = preview if mode == "preview" else apply

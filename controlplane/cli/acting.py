@@ -173,7 +173,7 @@ def show_run(run: str, json: Json = False) -> None:
         leave(BROKEN if signature["holds"] is False else 0)
         return
     body = found["body"] or {}
-    if body.get("run") or body.get("preview"):
+    if body and ("error" not in body or body.get("run") or body.get("preview")):
         show_dossier(p, body)
     if not body or "error" in body:
         words = (body.get("error") or {}).get(screen().lang, "")
@@ -275,9 +275,13 @@ def show_diffs(diffs: list[dict[str, Any]]) -> None:
             screen().line(f"    {line}", {"+": "green", "-": "red"}.get(line[:1], "dim"))
 
 
+NOT_COME_TO: dict[str, Any] = {"tasks": [], "left_out": {}, "detail": ""}
+"""Of a run that was stopped before its preview."""
+
+
 def show_dossier(p: Plane, dossier: dict[str, Any]) -> None:
     """A run on the terminal: what changed, per host, why it was allowed, and what moved in the score."""
-    run, s = dossier.get("run") or dossier["preview"], screen()
+    run, s = dossier.get("run") or dossier.get("preview") or NOT_COME_TO, screen()
     state = dossier.get("state") or run["state"]
     for task in run["tasks"]:
         if task["status"] in ("changed", "would_change", "failed", "unreachable"):

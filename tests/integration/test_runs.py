@@ -568,6 +568,26 @@ def test_a_run_of_another_process_is_followed_keeps_its_host_and_is_cancelled_fr
     assert (resumed["state"], resumed["pin"]["hosts"]) == ("successful", ["here-1"])
 
 
+def test_a_run_is_stopped_while_it_looks_or_waits_for_another_round(hospital):
+    plane, looked = hospital.plane, []
+
+    def stopped() -> bool:
+        return bool(looked)
+
+    dossier = plane.run_play("write", "apply", (), None, stopped, lambda *look: looked.append(look))
+    assert (dossier["state"], len(looked)) == ("cancelled", 1), "the host that is left is not looked at for it"
+    assert "preview" not in dossier
+    assert plane.archive.rounds(1)[0].state == "interrupted"
+    assert "Cancelled" in emrctl(hospital, "run", dossier["id"])
+    with plane.archive.lock("round"):
+        again = plane.resume_run(dossier["id"], None, stopped)
+    assert (again["state"], len(looked)) == ("cancelled", 1)
+    assert hospital.written() == []
+    assert plane._earlier_runs(again["id"]).runs == (), "nothing was done, so nothing waits to be measured"
+    hosts = plane._resumable(again["id"])["hosts"]
+    assert hosts == list(HERE), "all of it is left to be resumed"
+
+
 def test_a_control_plane_killed_during_an_apply_is_found_swept_and_resumed(hospital):
     plane = hospital.plane
     hospital.clock.at = datetime.now(UTC)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 import tempfile
 import threading
 from contextlib import ExitStack
@@ -18,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from controlplane.bootstrap import Plane
 from controlplane.domain.chain import stamp
 from controlplane.plays import HostRecap, LiveFile, Pin, Tail, clinic_hours, lines_of, pin_from, progress_of
 from controlplane.plays.digests import commit_of, playbook_digest, playbook_files
@@ -350,3 +353,11 @@ def test_an_installed_release_tells_its_commit_where_no_checkout_lies(tmp_path):
     assert commit_of(tmp_path / "playbooks") is None
     (tmp_path / "RELEASE").write_text("version=0.1.0\ncommit=0123abcd\nmade_for=debian-12\n", encoding="utf-8")
     assert commit_of(tmp_path / "playbooks") == "0123abcd"
+
+
+def test_the_unit_leaves_the_server_the_time_to_end_its_runs_and_its_clocks_in_order():
+    unit = (ROOT / "playbooks" / "roles" / "control_plane" / "templates" / "emrctl.service.j2").read_text("utf-8")
+    (given,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    carried = inspect.signature(Plane.end_carried).parameters["wait_seconds"].default
+    clocks = 20 + 20 + Settings().look_deadline_seconds + 10  # nightly check, weekly drill, a round's last looks
+    assert int(given) > carried + clocks
