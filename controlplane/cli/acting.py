@@ -290,6 +290,8 @@ def show_dossier(p: Plane, dossier: dict[str, Any]) -> None:
             show_diffs(task["diff"])
     for host, words in run["left_out"].items():
         s.line(f"{host}: {words[s.lang]}", "dim")
+    for name, digest in ((dossier.get("pin") or {}).get("shipped") or {}).items():
+        s.tell("cli.shipped", name=name, digest=digest or "-")
     if glass := dossier.get("break_glass"):
         s.tell("cli.break_glass", reason=glass["reason"], by=glass["by"])
     outcomes = list((run.get("outcomes") or {}).values())

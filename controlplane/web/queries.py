@@ -388,6 +388,7 @@ class Dossier:
     events: str  # digest of everything until an error ended the run; empty where none did
     after_error: Mapping[str, Any]  # why nobody could look after an apply
     break_glass: Mapping[str, Any]
+    shipped: Mapping[str, Any]  # file that the play brings to hosts -> SHA-256
     findings: Mapping[str, Any]  # before, after -> digest
     approval: Sequence[Mapping[str, Any]]  # what was asked and answered before an apply
     rest: Mapping[str, Any]
@@ -417,6 +418,7 @@ def dossier_of(body: Any) -> Dossier:
         events=str(body.get("events") or ""),
         after_error=_mapping(body.get("after_error")),
         break_glass=_mapping(body.get("break_glass")),
+        shipped=_mapping(_mapping(body.get("pin")).get("shipped")),
         findings=_mapping(body.get("findings")),
         approval=[
             d for d in _list(body.get("approval")) if isinstance(d, Mapping) and {"state", "by", "role"} <= set(d)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -99,7 +100,7 @@ class Hospital:
 
         prune(document["all"])
         common = {"emr_kind": "workstation", "emr_transports": ["local"], "emr_department": "P", "emr_vlan": 99}
-        common |= {"ansible_connection": "local", "place": str(self.place)}
+        common |= {"ansible_connection": "local", "place": str(self.place), "brought": str(self.place / "brought")}
         hosts = {
             name: common
             | {"ansible_host": f"127.0.0.{number}", "emr_title_vi": f"Máy {name}", "emr_title_en": f"Host {name}"}
@@ -112,7 +113,7 @@ class Hospital:
         document = yaml.safe_load((folder / "plays.yaml").read_text(encoding="utf-8"))
         for name, more in (
             ("write", {}),
-            ("careful", {"approval": "second_role"}),
+            ("careful", {"approval": "second_role", "ships": ["brought"]}),
             ("loud", {"disruptive": True}),
             ("seen", {"witnesses": "here"}),
         ):
@@ -346,11 +347,15 @@ def test_a_refusal_is_final_and_has_a_reason(hospital):
         plane.request_approval(asked, "an")
 
 
-@pytest.mark.parametrize("what", ["playbook", "inventory", "hosts", "host"])
+@pytest.mark.parametrize("what", ["playbook", "inventory", "hosts", "file", "host"])
 def test_an_approved_apply_is_refused_when_anything_changed_since_the_preview(hospital, what):
     plane = hospital.plane
     hospital.people()
-    asked = plane.run_play("careful", "preview")["id"]
+    brought = hospital.place / "brought"
+    brought.write_bytes(b"approved")
+    preview = plane.run_play("careful", "preview")
+    asked, shown = preview["id"], {str(brought): hashlib.sha256(b"approved").hexdigest()}
+    assert preview["pin"]["shipped"] == shown
     plane.request_approval(asked, "an")
     plane.approve_run(asked, "chi")
     limit, words = [], f"the {what} (has|have) changed"
@@ -359,6 +364,10 @@ def test_an_approved_apply_is_refused_when_anything_changed_since_the_preview(ho
     elif what == "inventory":
         with (hospital.home / "inventory" / "hosts.yaml").open("a", encoding="utf-8") as file:
             file.write("# another line\n")
+    elif what == "file":
+        assert shown[str(brought)] in emrctl(hospital, "run", asked)
+        brought.write_bytes(b"replaced")
+        words = "the file .*brought has changed"
     elif what == "hosts":
         limit = ["here-1"]
     else:
