@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         pattern="^(([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9])?$",
         description="Hospital time, every day: no disruptive play is applied then without break-glass; empty: never.",
     )
+    approval_days: int = Field(
+        7, ge=1, le=366, description="How many days the approval of a preview is good for; then it is asked for again."
+    )
     drift_at: str = Field(
         "02:00",
         pattern="^(([01][0-9]|2[0-3]):[0-5][0-9])?$",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controlplane.bootstrap.following import NOBODY
-from controlplane.bootstrap.measuring import DONE, Measuring
+from controlplane.bootstrap.measuring import DONE, Measuring, StoppedError
 from controlplane.bootstrap.rules import public
 from controlplane.domain.chain import Link, canonical, plain, stamp
 from controlplane.domain.model import Asset, Look, Words
@@ -32,7 +32,7 @@ from controlplane.store.bundle import SigningKey, signs
 
 DOSSIER_TYPE = "urn:emrctl:change-dossier:v1"
 MEASURED = ("successful", "unreachable")  # a failed one leaves the score as it was
-UNFINISHED = ("failed", "unreachable", "cancelled", "timeout", "interrupted")
+UNFINISHED = ("failed", "refused", "unreachable", "cancelled", "timeout", "interrupted")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,11 @@ class Watch:
         return bool(self.cancelled and self.cancelled()) or self.wish()
 
 
-class ClinicHoursError(PlayError):
+class RefusedError(PlayError):
+    """What may not be carried out. A run that had begun by then ends as refused, before a host was changed."""
+
+
+class ClinicHoursError(RefusedError):
     """A disruptive play, in clinic hours, without a reason why it cannot wait."""
 
 
@@ -194,8 +198,8 @@ class Acting(Measuring):
             self.clear_abandoned()  # a run that was killed may still be at work on one of these hosts
             about = {"by": order.by, "pin": pin.document(), "inventory": self._snapshot(), "break_glass": glass}
             about |= {"resumes": order.resumes or None} | self._approved(order, pin)
-            with self._opened(id_, order, pin, about, watch):
-                dossier = self._dossier(id_, order, pin, about, watch)
+            with self._opened(id_, order, pin, about, watch) as dossier:
+                self._fill(dossier, id_, order, pin, about, watch)
             dossier["steps"] = watch.steps
             link = self._keep(id_, order, dossier, key)
             self._live_file(id_).unlink(missing_ok=True)
@@ -214,13 +218,26 @@ class Acting(Measuring):
             return {"preview": None, "approval": []}
         if order.resumes:
             self._resumable(order.resumes)
-            return {"preview": order.preview or None, "approval": self.archive.decisions(order.preview)}
+            decisions = self.archive.decisions(order.preview)
+            if self.needs_second_role(order.play, pin.hosts):
+                self._refuse_lapsed(order.preview, decisions)
+            return {"preview": order.preview or None, "approval": decisions}
         preview_id, decisions = self.approval_for(order.play, order.preview, pin)
         return {"preview": preview_id or None, "approval": decisions}
 
     def _broken_glass(self, order: Order) -> dict[str, Any] | None:
-        """Why a disruptive play runs in clinic hours; None when it does not. Raises ``PlayError`` without a reason."""
-        if order.mode != "apply" or not self.waits_for_the_evening(order.play):
+        """Why a disruptive play runs in clinic hours; None when it does not.
+
+        Raises ``PlayError`` without a reason, and for a reason that nobody gives in a name of their own.
+        """
+        if order.mode != "apply":
+            return None
+        if order.play.disruptive and order.break_glass and order.by == NOBODY:
+            raise RefusedError(
+                "Lý do khẩn cấp phải có người chịu trách nhiệm: hãy nêu tài khoản của người quyết định, --by TÊN.",
+                "Such a reason needs somebody who answers for it: name the account that decides, --by NAME.",
+            )
+        if not self.waits_for_the_evening(order.play):
             return None
         now = self.clock()
         local = now.astimezone(self.settings.timezone)
@@ -243,60 +260,86 @@ class Acting(Measuring):
     # ------------------------------------------------------------------------------ between its two links
 
     @contextmanager
-    def _opened(self, id_: str, order: Order, pin: Pin, about: Mapping[str, Any], watch: Watch) -> Iterator[None]:
-        """A run that is open while the block lasts; an error closes it as failed, with its words."""
+    def _opened(
+        self, id_: str, order: Order, pin: Pin, about: Mapping[str, Any], watch: Watch
+    ) -> Iterator[dict[str, Any]]:
+        """A run that is open while the block lasts, and its dossier to be filled.
+
+        An error closes it as failed or refused, with its words, what was found so far and every event until then.
+        """
         watch.live = LiveFile(self._live_file(id_))
         watch.wish = lambda: self.run_line(id_)["cancelled_by"] is not None
+        dossier: dict[str, Any] = {"id": id_, "mode": order.mode, "play": order.play.id}
         try:
             self.archive.open_run(id_, self.clock(), order.play.id, order.mode, pin.hosts, **about)
             if watch.opened is not None:
                 watch.opened(id_)
-            yield
+            yield dossier
         except Exception as error:
-            words = getattr(error, "words", None) or Words(str(error), str(error))
             if self.archive.run_line(id_) is not None:
-                dossier = {"id": id_, "mode": order.mode, "play": order.play.id, "state": "failed", "error": words}
-                dossier["begun"] = any(step["step"] == "apply" for step in watch.steps)
-                self.archive.close_run(id_, self.clock(), "failed", dossier)
+                self._break_off(id_, dossier, watch, error)
             self._live_file(id_).unlink(missing_ok=True)
             raise
         finally:
             watch.live.close()
             shutil.rmtree(self.settings.run_dir / id_, ignore_errors=True)
 
-    def _dossier(self, id_: str, order: Order, pin: Pin, about: Mapping[str, Any], watch: Watch) -> dict[str, Any]:
-        dossier = {"id": id_, "mode": order.mode, "play": order.play.id, "title": plain(order.play.title)}
+    def _break_off(self, id_: str, dossier: Mapping[str, Any], watch: Watch, error: Exception) -> None:
+        """Close a run that an error ended. What was not come to is left out, and nothing is signed."""
+        words = getattr(error, "words", None) or Words(str(error), str(error))
+        state = "refused" if isinstance(error, RefusedError) else "failed"
+        body = {name: value for name, value in dossier.items() if name != "run" or value}
+        body |= {"state": state, "error": words, "steps": watch.steps}
+        body["begun"] = any(step["step"] == "apply" for step in watch.steps)
+        body["events"] = self.archive.vault.put(self._live_file(id_).read_bytes())
+        self.archive.close_run(id_, self.clock(), state, body, applied_at=body.get("applied_at"))
+
+    def _fill(
+        self, dossier: dict[str, Any], id_: str, order: Order, pin: Pin, about: Mapping[str, Any], watch: Watch
+    ) -> None:
+        """Carry the order out and put down each thing as it is known."""
+        dossier["title"] = plain(order.play.title)
         dossier |= {name: plain(value) for name, value in about.items() if name != "preview"}
         dossier |= {"carries_out": about["preview"]}
         if order.mode == "apply":
-            return dossier | self._apply(id_, order, pin, about["preview"] or "", watch)
+            self._apply(dossier, id_, order, pin, watch)
+            return
         watch.step(order.mode)
         run = self._play("preview", id_, order, pin, watch)
-        return dossier | {"state": run.state, "run": self._kept_run(run)}
+        dossier |= {"state": run.state, "run": self._kept_run(run)}
 
-    def _apply(self, id_: str, order: Order, pin: Pin, approved: str, watch: Watch) -> dict[str, Any]:
-        """Look, preview, apply, look again; what was not come to stays empty."""
-        found: dict[str, Any] = {"run": {}, "difference": None, "findings": {}, "after_error": None}
+    def _apply(self, found: dict[str, Any], id_: str, order: Order, pin: Pin, watch: Watch) -> None:
+        """Look, preview, apply, look again; what was not come to stays empty.
+
+        What comes before the apply may take an hour: the clinic's hours are asked for again when hosts are about to be
+        changed, and a reason given for them counts then, too.
+        """
+        found |= {"run": {}, "difference": None, "findings": {}, "after_error": None}
         looked_at = self._measured_on(order.play, pin.hosts)
         watch.step("round_before")
-        before = self._look_at(looked_at, watch.look)
+        try:
+            before = self._look_at(looked_at, watch.look, watch.stop)
+        except StoppedError:
+            found["state"] = "cancelled"
+            return
         found["rounds"] = [before.id]
         found["findings"] = {"before": self.archive.sealed_names(before.id)["findings"]}
         watch.step("preview")
         rehearsal = self._play("preview", id_, order, pin, watch)
         found["preview"] = self._kept_run(rehearsal)
         if rehearsal.state in {"cancelled", "timeout"} or watch.stop():
-            return found | {"state": "timeout" if rehearsal.state == "timeout" else "cancelled"}
-        if approved:
-            self._refuse_other_changes(approved, found["preview"], self._changed_so_far(order.resumes))
+            found["state"] = "timeout" if rehearsal.state == "timeout" else "cancelled"
+            return
+        if found["carries_out"]:
+            self._refuse_other_changes(found["carries_out"], found["preview"], self._changed_so_far(order.resumes))
+        found["break_glass"] = found["break_glass"] or self._broken_glass(order)
         watch.step("apply")
         run = self._play("apply", id_, order, pin, watch)
         found |= {"run": self._kept_run(run), "state": run.state, "applied_at": stamp(run.ended_at)}
         if run.state in MEASURED and any(outcome in DONE for outcome in run.outcomes.values()):
             watch.step("round_after")
             yet = self._earlier_runs(order.resumes)
-            found |= self._measured(id_, looked_at, before, run, yet, watch.look)
-        return found
+            found |= self._measured(id_, looked_at, before, run, yet, watch.look, watch.stop)
 
     def _play(self, mode: str, id_: str, order: Order, pin: Pin, watch: Watch) -> PlayRun:
         carry = preview if mode == "preview" else apply
@@ -338,7 +381,7 @@ class Acting(Measuring):
         approved = set(_would_change(known["body"]["run"]))
         if more := [change for change in _would_change(rehearsal) if change[0] not in begun and change not in approved]:
             host, task = more[0][:2]
-            raise PlayError(
+            raise RefusedError(
                 f"Không áp dụng, chưa máy nào bị thay đổi: trên {host}, bước {task!r} nay sẽ thay đổi khác với bản xem"
                 f" trước {preview_id}. Hãy xem trước lại.",
                 f"Not applied, and no host was changed: on {host}, the task {task!r} would now change something else"

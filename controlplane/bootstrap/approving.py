@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from controlplane.bootstrap.following import Following
-from controlplane.bootstrap.judgements import MOST_RUNS
+from controlplane.domain.model import Words
 from controlplane.plays import Pin, Play, PlayError, pin_from, pin_of
 from controlplane.store.accounts import Account
 
@@ -56,11 +57,40 @@ class Approving(Following):
         needed = self.needs_second_role(play, pin.hosts)
         if not preview_id and not needed:
             return "", []
-        found = self._previewed(preview_id) if preview_id else self._newest_approved(play)
+        found = self._previewed(preview_id) if preview_id else self._newest_approved(play, pin)
         self._refuse_unanswered(play, found, needed=needed)
         if other := pin_from(found["opened"]["pin"]).difference(pin):
             raise _changed(found["id"], other)
-        return found["id"], self.archive.decisions(found["id"])
+        decisions = self.archive.decisions(found["id"])
+        if needed:
+            self._refuse_lapsed(found["id"], decisions)
+        return found["id"], decisions
+
+    def lapsed(self, preview_id: str, decisions: Sequence[Mapping[str, Any]]) -> Words | None:
+        """Why the yes to a preview holds no longer; None while it does.
+
+        It is good for ``approval_days``, and as long as who gave it has the account and the role to give it.
+        """
+        days = self.settings.approval_days
+        for yes in (decision for decision in decisions if decision["state"] == "approved"):
+            if self.clock() - datetime.fromisoformat(yes["at"]) > timedelta(days=days):
+                return Words(
+                    f"Phê duyệt của bản xem trước {preview_id} đã quá {days} ngày. Hãy xem trước và đề nghị lại.",
+                    f"The approval of the preview {preview_id} is more than {days} days old. Preview and ask again.",
+                )
+            account = self.accounts.find(yes["by"])
+            if account is None or account.disabled or account.role != yes["role"]:
+                return Words(
+                    f"Người phê duyệt bản xem trước {preview_id} là {yes['by']} ({yes['role']}), nay không còn tài"
+                    " khoản hoặc vai trò đó. Hãy xem trước và đề nghị lại.",
+                    f"The preview {preview_id} was approved by {yes['by']} ({yes['role']}), who no longer has that"
+                    " account or role. Preview and ask again.",
+                )
+        return None
+
+    def _refuse_lapsed(self, preview_id: str, decisions: Sequence[Mapping[str, Any]]) -> None:
+        if why := self.lapsed(preview_id, decisions):
+            raise PlayError(why.vi, why.en)
 
     def needs_second_role(self, play: Play, hosts: Iterable[str]) -> bool:
         """Whether somebody with another role has to say yes: for the play itself, or for one of these hosts."""
@@ -81,18 +111,18 @@ class Approving(Following):
                 f"The play {play.id} on these hosts needs the approval of a second role; the preview"
                 f" {found['id']}: {word}.",
             )
-        if used := next((run["id"] for run in self.archive.runs(MOST_RUNS) if run["preview"] == found["id"]), ""):
+        if users := self.archive.runs(1, preview=found["id"]):
+            used = users[0]["id"]
             raise PlayError(
                 f"Bản xem trước {found['id']} đã được áp dụng ở lần chạy {used}. Hãy xem trước lại, hoặc chạy tiếp"
                 " lần chạy đó.",
                 f"The preview {found['id']} was carried out by the run {used}. Preview it again, or resume that run.",
             )
 
-    def _newest_approved(self, play: Play) -> dict[str, Any]:
-        runs = self.archive.runs(MOST_RUNS)
-        used = {run["preview"] for run in runs}
-        for run in runs:
-            if run["play"] == play.id and run["approval"] == "approved" and run["id"] not in used:
+    def _newest_approved(self, play: Play, pin: Pin) -> dict[str, Any]:
+        """The newest of these hosts; that of others says nothing about them."""
+        for run in self.archive.unused_approvals(play.id):
+            if run["hosts"] == list(pin.hosts):
                 return self._previewed(run["id"])
         raise PlayError(
             f"Kịch bản {play.id} trên các máy này cần người có vai trò khác phê duyệt trước khi áp dụng: xem"

@@ -11,7 +11,6 @@ from typing import Any
 
 from controlplane.bootstrap.acting import Acting, Order, Watch
 from controlplane.bootstrap.following import NOBODY
-from controlplane.bootstrap.judgements import MOST_RUNS
 from controlplane.bootstrap.measuring import DONE
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.chain import plain, stamp
@@ -27,6 +26,8 @@ DRIFT = "drift"
 
 CLOCK = "clock"
 
+CANCELLED = "cancelled"
+
 
 class Drifting(Acting):
     """What has moved away from what was applied."""
@@ -34,8 +35,8 @@ class Drifting(Acting):
     def applied_hosts(self, before: datetime | None = None) -> dict[str, list[str]]:
         """Play -> hosts on which it was carried through, newest run first; with ``before`` only by then."""
         found: dict[str, dict[str, None]] = {}
-        for run in self.archive.runs(MOST_RUNS):
-            if run["mode"] != "apply" or not run["dossier"] or run["play"] not in self.plays:
+        for run in self.archive.runs(None, mode="apply"):
+            if not run["dossier"] or run["play"] not in self.plays:
                 continue
             if before is not None and run["ended_at"] > before:
                 continue
@@ -59,8 +60,10 @@ class Drifting(Acting):
     ) -> dict[str, Any]:
         """Preview every play that was applied (or these of them) on its hosts, and keep what differs as one link.
 
-        A play that could not be previewed is told with its reason and keeps no other from being looked at. Raises
-        ``PlayError`` for a play that is not there, ``BusyError`` when another check of drift is under way.
+        A play that could not be previewed is told with its reason and keeps no other from being looked at. What an
+        earlier check found on hosts that this one did not come through to stands under ``earlier``. ``complete`` is
+        false for a check that was stopped, or that was asked for some plays only. Raises ``PlayError`` for a play
+        that is not there, ``BusyError`` when another check of drift is under way.
         """
         for play_id in plays:
             self.play(play_id)
@@ -70,12 +73,12 @@ class Drifting(Acting):
             id_ = new_id(at)
             if opened is not None:
                 opened(id_)
-            checked = [
-                self._drift_of(play, hosts, watch, by)
-                for play, hosts in self.applied_hosts().items()
-                if not plays or play in plays
-            ]
-            body = {"id": id_, "at": stamp(at), "by": by, "plays": checked}
+            applied = self.applied_hosts()
+            asked = {play: hosts for play, hosts in applied.items() if not plays or play in plays}
+            checked = [self._drift_of(play, hosts, watch, by) for play, hosts in asked.items()]
+            cut_short = any(part["state"] == CANCELLED for part in checked)
+            body = {"id": id_, "at": stamp(at), "by": by, "complete": not plays and not cut_short, "plays": checked}
+            body["earlier"] = self._not_seen_again(applied, checked)
             link = self.archive.append(DRIFT, body, self.clock())
         return {**body, "link": link.seq, "seal": link.seal}
 
@@ -86,6 +89,8 @@ class Drifting(Acting):
         told["gone"] = sorted(set(hosts) - set(here))
         if not here:
             return told | {"state": "no_hosts"}
+        if watch.stop():
+            return told | {"state": CANCELLED}  # nothing is opened for it
         order = Order(self.play(play_id), DRIFT, tuple(inventory.select(here)), by)
         try:
             dossier = self.carry_out(order, Watch(watch.on_event, watch.cancelled))
@@ -105,20 +110,35 @@ class Drifting(Acting):
             if task["status"] == "would_change"
         ]
 
+    def _not_seen_again(
+        self, applied: Mapping[str, Sequence[str]], checked: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """What stood before on hosts that this check did not come through to; each with the time it was seen."""
+        inventory, _ = self.inventory()
+        through = {
+            (part["play"], host) for part in checked for host, word in part.get("outcomes", {}).items() if word in DONE
+        }
+        now = {(part["play"], d["host"], d["task"]) for part in checked for d in part["differences"]}
+        return [
+            d
+            for d in _standing(self.last_drift())
+            if d["host"] in applied.get(d["play"], ())
+            and d["host"] in inventory.assets
+            and (d["play"], d["host"]) not in through
+            and (d["play"], d["host"], d["task"]) not in now
+        ]
+
     def last_drift(self) -> dict[str, Any] | None:
         """What the newest check of drift found, or None when there was none."""
-        newest = None
-        for newest in self.archive.chain(DRIFT):  # noqa: B007  # the last one is wanted
-            pass
-        return {**self.archive.body(newest), "link": newest.seq, "seal": newest.seal} if newest else None
+        newest = next(self.archive.backwards(DRIFT), None)
+        return {"complete": True, "earlier": [], **newest} if newest else None  # as it was kept before these were
 
     def drift_by_criterion(self) -> dict[str, list[dict[str, Any]]]:
-        """Criterion -> the differences of the newest check that point at it."""
+        """Criterion -> the differences that stand and point at it, each with its ``play``, ``run`` and ``seen_at``."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for part in (self.last_drift() or {"plays": []})["plays"]:
-            for difference in part["differences"]:
-                for criterion in difference["criteria"]:
-                    found.setdefault(criterion, []).append(difference | {"play": part["play"], "run": part["run"]})
+        for difference in _standing(self.last_drift()):
+            for criterion in difference["criteria"]:
+                found.setdefault(criterion, []).append(difference)
         return found
 
     # ------------------------------------------------------------------------------------------- at night
@@ -147,11 +167,24 @@ class Drifting(Acting):
                 log.exception("the nightly check of drift was not made")
 
     def drift_is_due(self) -> bool:
-        """Whether the hour of the check has passed since the last one, with something applied before it."""
+        """Whether the hour of the check has passed since the last complete one, with something applied before it."""
         if not self.settings.drift_at:
             return False
         local = self.clock().astimezone(self.settings.timezone)
         hour = datetime.combine(local.date(), time.fromisoformat(self.settings.drift_at), self.settings.timezone)
         due = (hour if hour <= local else hour - timedelta(days=1)).astimezone(UTC)
-        last = self.last_drift()
-        return (last is None or last["at"] < stamp(due)) and bool(self.applied_hosts(due))
+        since = stamp(due)
+        made = any(body.get("complete", True) and body["at"] >= since for body in self.archive.backwards(DRIFT, since))
+        return not made and bool(self.applied_hosts(due))
+
+
+def _standing(check: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The differences of a check and those that it kept from earlier ones."""
+    if check is None:
+        return []
+    found = [
+        difference | {"play": part["play"], "run": part["run"], "seen_at": check["at"]}
+        for part in check["plays"]
+        for difference in part["differences"]
+    ]
+    return [*found, *check["earlier"]]

@@ -143,6 +143,9 @@ class Following(Looking):
         if found.get("state") == "interrupted":
             yield from enumerate(self._events_of_dead(run_id), start=1)
         body: Mapping[str, Any] = found.get("body") or {}
+        if body.get("events"):  # an error ended it: they are kept as they stood in the live file
+            yield from enumerate(lines_of(self.archive.vault.get(body["events"])), start=1)
+            return
         mode = str(body.get("mode", ""))
         parts = {"preview": body.get("preview"), mode: body.get("run")}
         number = 0

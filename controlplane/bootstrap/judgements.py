@@ -31,9 +31,6 @@ from controlplane.domain.overview import (
 )
 from controlplane.domain.score import score
 
-MOST_RUNS = 10_000
-"""How far back a difference looks for the play behind it."""
-
 
 @dataclass(frozen=True)
 class Judgement:
@@ -220,7 +217,7 @@ class Judgements(Rules):
         ids = {f.observation for side in (before, after) for f in side.findings if f.observation}
         runs = [
             Run(run["id"], frozenset(run["hosts"]), run["started_at"], run["applied_at"] or run["ended_at"])
-            for run in self.archive.runs(MOST_RUNS)
-            if run["mode"] == "apply" and run["state"] == "successful" and run["ended_at"]
+            for run in self.archive.runs(None, mode="apply", state="successful")
+            if run["ended_at"]
         ]
         return because(before, after, self.archive.observations(ids), [*runs, *under_way])

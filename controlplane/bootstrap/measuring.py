@@ -37,6 +37,12 @@ class Yet:
         return frozenset().union(*(run.hosts for run in self.runs))
 
 
+class StoppedError(Exception):
+    """Somebody wants the run to end while it looks, or waits to look."""
+
+    words = Words("đã bị dừng trong lúc đo", "it was stopped while it looked")
+
+
 class Measuring(Approving):
     """Rounds around an apply."""
 
@@ -46,7 +52,14 @@ class Measuring(Approving):
         return sorted({*hosts, *inventory.groups.get(play.witnesses, ())})
 
     def _measured(
-        self, id_: str, looked_at: Sequence[str], before: RoundView, run: PlayRun, yet: Yet, progress: Progress
+        self,
+        id_: str,
+        looked_at: Sequence[str],
+        before: RoundView,
+        run: PlayRun,
+        yet: Yet,
+        progress: Progress,
+        stop: Callable[[], bool],
     ) -> dict[str, Any]:
         """The round after an apply and what moved; the change stands even when nobody could look.
 
@@ -56,8 +69,8 @@ class Measuring(Approving):
         through = {host for host, outcome in run.outcomes.items() if outcome in DONE}
         seen = (set(looked_at) - set(run.outcomes)) | through | yet.hosts
         try:
-            after = self._look_at(sorted(seen), progress)
-        except (BusyError, InventoryError, OSError) as error:
+            after = self._look_at(sorted(seen), progress, stop)
+        except (BusyError, InventoryError, OSError, StoppedError) as error:
             log.warning("no round after the apply of run %s: %s", id_, error)
             return {"after_error": plain(getattr(error, "words", None) or Words(str(error), str(error)))}
         witnesses = set(looked_at) - set(run.outcomes)
@@ -68,13 +81,28 @@ class Measuring(Approving):
         difference = plain(self.difference(first, after.id, [*yet.runs, mine]))
         return {"difference": difference, "rounds": [first, after.id], "findings": digests}
 
-    def _look_at(self, hosts: Sequence[str], progress: Progress) -> RoundView:
-        """A narrow round; one that is under way is waited for as long as a round may take."""
+    def _look_at(self, hosts: Sequence[str], progress: Progress, stop: Callable[[], bool]) -> RoundView:
+        """A narrow round; one that is under way is waited for as long as a round may take.
+
+        Raises ``StoppedError`` when somebody wants the run to end meanwhile; a round that had begun is then kept as
+        interrupted. It is asked after every look, so it takes as long as one look may.
+        """
+
+        def looked(look: Look, done: int, of: int) -> None:
+            progress(look, done, of)
+            if done < of and stop():
+                raise StoppedError
+
         until = time.monotonic() + self.settings.round_deadline_seconds
         while True:
             try:
-                return self.make_round(hosts, progress)
+                return self.make_round(hosts, looked)
+            except StoppedError:
+                self.clear_abandoned()
+                raise
             except BusyError:
+                if stop():
+                    raise StoppedError from None
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.5)
@@ -82,19 +110,20 @@ class Measuring(Approving):
     def _earlier_runs(self, run_id: str) -> Yet:
         """What the run that is gone on with, and those before it, changed without a round after it.
 
-        A run that was killed kept no dossier; what it did is not known, and nothing before it is asked.
+        Of a run that was killed, or whose apply an error ended, what it did is not known: nothing before it is asked.
         """
         first, runs = "", []
         while run_id:
             found = self.archive.run(run_id) or {}
             body = found.get("body") or {}
-            if len(rounds := body.get("rounds") or []) != 1:
+            run, rounds = body.get("run") or {}, body.get("rounds") or []
+            if not body or (not run and body.get("begun")) or (run and len(rounds) != 1):
                 break
-            first, run = rounds[0], body["run"]
-            hosts = _through(run.get("outcomes") or {})
-            if hosts:
-                begun, ended = (datetime.fromisoformat(run[key]) for key in ("started_at", "ended_at"))
-                runs.append(Run(run_id, hosts, begun, ended))
+            if run:  # one that was stopped or refused before its apply did nothing
+                first = rounds[0]
+                if hosts := _through(run.get("outcomes") or {}):
+                    begun, ended = (datetime.fromisoformat(run[key]) for key in ("started_at", "ended_at"))
+                    runs.append(Run(run_id, hosts, begun, ended))
             run_id = found["opened"].get("resumes") or ""
         return Yet(first, tuple(runs))
 

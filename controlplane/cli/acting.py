@@ -38,7 +38,9 @@ PasswordFile = Annotated[
 ]
 BreakGlass = Annotated[
     str | None,
-    typer.Option("--break-glass", metavar="REASON", help="Why a disruptive play cannot wait for the evening."),
+    typer.Option(
+        "--break-glass", metavar="REASON", help="Why a disruptive play cannot wait for the evening; needs --by."
+    ),
 ]
 
 
@@ -170,10 +172,11 @@ def show_run(run: str, json: Json = False) -> None:
         screen().json({**found, "approvals": p.archive.decisions(run), "signature": signature})
         leave(BROKEN if signature["holds"] is False else 0)
         return
-    if found["body"] and "error" not in found["body"]:
-        show_dossier(p, found["body"])
-    else:
-        words = ((found["body"] or {}).get("error") or {}).get(screen().lang, "")
+    body = found["body"] or {}
+    if body and ("error" not in body or body.get("run") or body.get("preview")):
+        show_dossier(p, body)
+    if not body or "error" in body:
+        words = (body.get("error") or {}).get(screen().lang, "")
         screen().line(f"{line['play']}: {said_state(line['state'])} {words}".rstrip())
     for decision in p.archive.decisions(run):
         tell_decision(decision, json=False)
@@ -272,9 +275,13 @@ def show_diffs(diffs: list[dict[str, Any]]) -> None:
             screen().line(f"    {line}", {"+": "green", "-": "red"}.get(line[:1], "dim"))
 
 
+NOT_COME_TO: dict[str, Any] = {"tasks": [], "left_out": {}, "detail": ""}
+"""Of a run that was stopped before its preview."""
+
+
 def show_dossier(p: Plane, dossier: dict[str, Any]) -> None:
     """A run on the terminal: what changed, per host, why it was allowed, and what moved in the score."""
-    run, s = dossier["run"] or dossier["preview"], screen()
+    run, s = dossier.get("run") or dossier.get("preview") or NOT_COME_TO, screen()
     state = dossier.get("state") or run["state"]
     for task in run["tasks"]:
         if task["status"] in ("changed", "would_change", "failed", "unreachable"):
@@ -283,6 +290,8 @@ def show_dossier(p: Plane, dossier: dict[str, Any]) -> None:
             show_diffs(task["diff"])
     for host, words in run["left_out"].items():
         s.line(f"{host}: {words[s.lang]}", "dim")
+    for name, digest in ((dossier.get("pin") or {}).get("shipped") or {}).items():
+        s.tell("cli.shipped", name=name, digest=digest or "-")
     if glass := dossier.get("break_glass"):
         s.tell("cli.break_glass", reason=glass["reason"], by=glass["by"])
     outcomes = list((run.get("outcomes") or {}).values())

@@ -31,11 +31,12 @@ class Play:
     disruptive: bool = False  # it interrupts somebody's work
     approval: str = "none"  # see APPROVALS: second_role asks for a yes by somebody else with another role
     witnesses: str = ""  # a group that shows what the play did elsewhere: it is looked at before and after, too
+    ships: tuple[str, ...] = ()  # variables that name a file of this machine which the play brings to hosts
 
 
 APPROVALS = ("none", "second_role")
 _KEYS = frozenset({"id", "playbook", "title", "summary", "hosts", "disruptive", "approval"})
-_MAY = frozenset({"witnesses"})
+_MAY = frozenset({"witnesses", "ships"})
 
 
 def load_plays(document: Any, folder: Path) -> Mapping[str, Play]:
@@ -68,6 +69,7 @@ def load_plays(document: Any, folder: Path) -> Mapping[str, Play]:
             disruptive=entry["disruptive"],
             approval=entry["approval"],
             witnesses=entry.get("witnesses", ""),
+            ships=tuple(entry.get("ships", ())),
         )
     return plays
 
@@ -92,6 +94,9 @@ def _entry_problem(entry: Any, folder: Path) -> str:
     for key in ("hosts", "witnesses"):
         if key in entry and not re.fullmatch(r"[a-z0-9_]+", str(entry[key])):
             return f"{key} must be one lower-case name"
+    ships = entry.get("ships", [])
+    if not isinstance(ships, list) or not all(re.fullmatch(r"[a-z0-9_]+", str(name)) for name in ships):
+        return "ships must be a list of names of variables"
     if entry["approval"] not in APPROVALS:
         return f"approval must be one of {', '.join(APPROVALS)}"
     playbook = str(entry["playbook"])

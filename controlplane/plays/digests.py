@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from controlplane.domain.chain import canonical
+from controlplane.domain.model import Asset
+from controlplane.plays.catalogue import PlayError
 
 
 def digest_of(paths: Iterable[Path]) -> str:
@@ -69,6 +71,30 @@ def inventory_digest(files: Sequence[Path], network: Mapping[str, Any] | None = 
         return found
     spelt = hashlib.sha256(canonical(network)).hexdigest()
     return hashlib.sha256(f"{found}  inventory\n{spelt}  network\n".encode()).hexdigest()
+
+
+def shipped_digests(variables: Iterable[str], hosts: Iterable[Asset]) -> dict[str, str]:
+    """File -> SHA-256 of what the hosts' variables of these names say the play brings along; empty for one not there.
+
+    A name that is not absolute is looked for beside the playbooks, whose digest covers it. Raises ``PlayError`` for a
+    template: nobody can say here which file it means.
+    """
+    names = list(variables)
+    told = {str(host.access.get(name) or "") for host in hosts for name in names}
+    if unknown := sorted(name for name in told if "{{" in name or "{%" in name):
+        raise PlayError(
+            f"Tệp được mang tới máy phải ghi rõ đường dẫn trong kho thiết bị, không dùng mẫu: {unknown[0]}",
+            f"A file that is brought to hosts is named by its path in the inventory, not by a template: {unknown[0]}",
+        )
+    return {name: _sha256(Path(name)) for name in sorted(told) if Path(name).is_absolute()}
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 RELEASE = "RELEASE"

@@ -20,6 +20,7 @@ class Pin:
     playbook_digest: str
     inventory_digest: str
     commit: str | None = None
+    shipped: tuple[tuple[str, str], ...] = ()  # (file of this machine that the play brings along, its SHA-256)
 
     def document(self) -> dict[str, Any]:
         """The pin as JSON-able values."""
@@ -29,6 +30,7 @@ class Pin:
             "playbook_digest": self.playbook_digest,
             "inventory_digest": self.inventory_digest,
             "commit": self.commit,
+            "shipped": dict(self.shipped),
         }
 
     def difference(self, now: Pin) -> Words | None:
@@ -40,6 +42,9 @@ class Pin:
             found.append(Words("tệp kịch bản đã đổi", "the playbook has changed"))
         if now.inventory_digest != self.inventory_digest:
             found.append(Words("kho thiết bị đã đổi", "the inventory has changed"))
+        # What is left to be resumed may bring less along; which hosts that are is asked below.
+        for name in sorted(name for name, digest in now.shipped if dict(self.shipped).get(name) != digest):
+            found.append(Words(f"tệp {name} đã đổi", f"the file {name} has changed"))
         if now.hosts != self.hosts:
             was, are = ", ".join(self.hosts), ", ".join(now.hosts)
             found.append(
@@ -52,7 +57,8 @@ class Pin:
 
 def pin_from(document: Mapping[str, Any]) -> Pin:
     """The pin that ``Pin.document`` wrote."""
-    return Pin(**{**document, "hosts": tuple(document["hosts"])})
+    shipped = tuple(sorted((document.get("shipped") or {}).items()))
+    return Pin(**{**document, "hosts": tuple(document["hosts"]), "shipped": shipped})
 
 
 def pin_now(
@@ -61,9 +67,11 @@ def pin_now(
     inventory_files: Sequence[Path],
     hosts: Sequence[str],
     network: Mapping[str, Any] | None = None,
+    shipped: Mapping[str, str] | None = None,
 ) -> Pin:
     """The pin of a play as its files are on the disk at this moment."""
     folder = playbook.resolve().parent
     files = tuple(Path(path).resolve() for path in inventory_files)
     inventory = inventory_digest(files, network)
-    return Pin(play, tuple(sorted(hosts)), playbook_digest(folder), inventory, commit_of(folder))
+    brought = tuple(sorted((shipped or {}).items()))
+    return Pin(play, tuple(sorted(hosts)), playbook_digest(folder), inventory, commit_of(folder), brought)

@@ -13,7 +13,7 @@ from typing import Any, Unpack
 from controlplane.domain.model import Asset, Words
 from controlplane.plays.bench import Bench
 from controlplane.plays.catalogue import Play, PlayError
-from controlplane.plays.digests import versions
+from controlplane.plays.digests import shipped_digests, versions
 from controlplane.plays.listener import Listener
 from controlplane.plays.orders import Order, RunSettings, choose, refuse_missing_files
 from controlplane.plays.pins import Pin, pin_now
@@ -92,7 +92,8 @@ def pin_of(
 ) -> Pin:
     """What a run of this play would be, without running it. Raises PlayError when no host is left to run on."""
     chosen, _ = choose(play, hosts_limit, tuple(hosts))
-    return pin_now(play.id, play.playbook, inventory_files, [asset.name for asset in chosen], network)
+    shipped = shipped_digests(play.ships, chosen)
+    return pin_now(play.id, play.playbook, inventory_files, [asset.name for asset in chosen], network, shipped)
 
 
 def _refuse_another_change(order: Order, bench: Bench) -> None:
@@ -100,7 +101,8 @@ def _refuse_another_change(order: Order, bench: Bench) -> None:
     if order.expected is None:
         return
     names = tuple(sorted(asset.name for asset in order.chosen))
-    now = Pin(order.play.id, names, bench.playbook_digest, bench.inventory_digest, bench.commit)
+    shipped = tuple(shipped_digests(order.play.ships, order.chosen).items())
+    now = Pin(order.play.id, names, bench.playbook_digest, bench.inventory_digest, bench.commit, shipped)
     if other := order.expected.difference(now):
         raise PlayError(
             f"Không áp dụng, chưa máy nào bị thay đổi: {other.vi} kể từ lần xem trước. Hãy xem trước lại.",

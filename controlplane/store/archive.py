@@ -417,11 +417,28 @@ class Archive:
             row = connection.execute(sa.select(runs).where(runs.c.id == id_)).one_or_none()
         return index.run_row(row._mapping) if row is not None else None
 
-    def runs(self, most: int = 100) -> list[dict[str, Any]]:
-        """Kept and interrupted runs, the newest first."""
-        query = sa.select(runs).order_by(runs.c.started_at.desc(), runs.c.opened_seq.desc()).limit(most)
+    def runs(self, most: int | None = 100, **only: str) -> list[dict[str, Any]]:
+        """Kept and interrupted runs, the newest first; ``only`` those with these words (``mode``, ``preview`` ...).
+
+        What is asked of all runs is asked with ``only`` and without ``most``: every night adds a run for each play.
+        """
+        return self._runs(most, *(runs.c[name] == word for name, word in only.items()))
+
+    def newest_runs(self) -> list[dict[str, Any]]:
+        """Of every play in every mode the newest run that has ended, and the newest that has not; the newest first."""
+        groups = (runs.c.play, runs.c.mode, runs.c.state == "running")
+        newest = sa.select(sa.func.max(runs.c.opened_seq)).group_by(*groups)
+        return self._runs(None, runs.c.opened_seq.in_(newest))
+
+    def unused_approvals(self, play: str) -> list[dict[str, Any]]:
+        """Approved previews of a play that no run has carried out, the newest first."""
+        used = sa.select(runs.c.preview).where(runs.c.preview.is_not(None))
+        return self._runs(None, runs.c.play == play, runs.c.approval == "approved", runs.c.id.not_in(used))
+
+    def _runs(self, most: int | None, *wanted: Any) -> list[dict[str, Any]]:
+        query = sa.select(runs).where(*wanted).order_by(runs.c.started_at.desc(), runs.c.opened_seq.desc())
         with self.engine.connect() as connection:
-            return [index.run_row(row._mapping) for row in connection.execute(query)]
+            return [index.run_row(row._mapping) for row in connection.execute(query.limit(most))]
 
     def run(self, id_: str) -> dict[str, Any] | None:
         """One run with its dossier opened (``body``) and what was said when it began (``opened``), or None."""

@@ -16,7 +16,6 @@ from controlplane.store.bundle import SigningKeyError
 from controlplane.store.vault import VaultError
 from controlplane.web.errors import RequestError
 
-NEWEST = 1000
 WORDS = ("ok", "changed", "failed", "unreachable", "skipped")
 
 
@@ -38,7 +37,7 @@ class DriftState:
     at: str
     state: str
     run: str | None
-    differences: int
+    differences: int  # with those of hosts that an earlier check saw, and this one did not come through to
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def play_rows(plane: Plane, judgement: Judgement) -> list[PlayRow]:
         if finding.verdict is Verdict.NOT_MET:
             failing.setdefault(finding.check, []).append(finding.asset)
     low = {score.id for score in judgement.card.criteria if score.verdict is Verdict.NOT_MET}
-    runs, drift = plane.archive.runs(NEWEST), plane.last_drift()
+    runs, drift = plane.archive.newest_runs(), plane.last_drift()
     return [_row(plane, play, judgement, groups, failing, measured, low, runs, drift) for play in plane.plays.values()]
 
 
@@ -131,10 +130,16 @@ def _last(run: Mapping[str, Any]) -> LastRun:
 
 
 def _drift_of(play_id: str, drift: Mapping[str, Any] | None) -> DriftState | None:
-    for part in (drift or {"plays": ()})["plays"]:
-        if part["play"] == play_id and drift is not None:
-            return DriftState(drift["at"], part["state"], part["run"], len(part["differences"]))
-    return None
+    if drift is None:
+        return None
+    earlier = [d for d in drift["earlier"] if d["play"] == play_id]
+    for part in drift["plays"]:
+        if part["play"] == play_id:
+            return DriftState(drift["at"], part["state"], part["run"], len(part["differences"]) + len(earlier))
+    if not earlier:
+        return None
+    newest = max(earlier, key=lambda d: str(d["seen_at"]))
+    return DriftState(newest["seen_at"], "successful", newest["run"], len(earlier))
 
 
 # -------------------------------------------------------------------------------------------- one run
@@ -266,16 +271,18 @@ def standing_of(plane: Plane, run: Mapping[str, Any]) -> Standing:
         signature = {"holds": None, "key": ""}
     except VaultError as error:
         raise RequestError(500, "damaged", why=str(error)) from None
-    used = next((r["id"] for r in plane.archive.runs(NEWEST) if r["preview"] == run["id"]), None)
+    used = next((r["id"] for r in plane.archive.runs(1, preview=run["id"])), None)
     resumed = plane.archive.resumed_by(run["id"])
     play, pinned = plane.plays.get(run["play"]), "pin" in (run.get("opened") or {})
     previewed = run["mode"] == "preview" and run["state"] in ("successful", "unreachable") and pinned
     needs_second = play is not None and plane.needs_second_role(play, run["hosts"])
-    allowed = play is not None and (not needs_second or run["approval"] == "approved")
+    decisions = plane.archive.decisions(run["id"])
+    approved = run["approval"] == "approved" and plane.lapsed(run["id"], decisions) is None
+    allowed = play is not None and (not needs_second or approved)
     return Standing(
         signature["holds"],
         signature["key"],
-        tuple(plane.archive.decisions(run["id"])),
+        tuple(decisions),
         used,
         resumed,
         run["mode"] == "apply" and run["state"] in UNFINISHED and pinned and resumed is None and play is not None,

@@ -385,8 +385,10 @@ class Dossier:
     difference: Mapping[str, Any] | None
     rounds: Sequence[str]
     error: Mapping[str, Any]
+    events: str  # digest of everything until an error ended the run; empty where none did
     after_error: Mapping[str, Any]  # why nobody could look after an apply
     break_glass: Mapping[str, Any]
+    shipped: Mapping[str, Any]  # file that the play brings to hosts -> SHA-256
     findings: Mapping[str, Any]  # before, after -> digest
     approval: Sequence[Mapping[str, Any]]  # what was asked and answered before an apply
     rest: Mapping[str, Any]
@@ -394,7 +396,7 @@ class Dossier:
 
 UNDERSTOOD = frozenset(
     "id mode play title run preview difference rounds error by pin inventory break_glass resumes approval"
-    " carries_out state findings after_error applied_at steps".split()
+    " carries_out state findings after_error applied_at steps events".split()
 )
 MOVES = frozenset({"catalog_changed", "levels", "criteria", "findings", "met_before", "met_after"})
 
@@ -413,8 +415,10 @@ def dossier_of(body: Any) -> Dossier:
         difference=difference if set(difference) >= MOVES else None,
         rounds=[id_ for id_ in _list(body.get("rounds")) if isinstance(id_, str)],
         error=_mapping(body.get("error")),
+        events=str(body.get("events") or ""),
         after_error=_mapping(body.get("after_error")),
         break_glass=_mapping(body.get("break_glass")),
+        shipped=_mapping(_mapping(body.get("pin")).get("shipped")),
         findings=_mapping(body.get("findings")),
         approval=[
             d for d in _list(body.get("approval")) if isinstance(d, Mapping) and {"state", "by", "role"} <= set(d)

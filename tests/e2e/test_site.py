@@ -24,7 +24,7 @@ from controlplane.settings import Settings
 from lab.plan import host
 from tests.conftest import ROOT
 from tests.integration.backup_peers import restic_program
-from tests.integration.conftest import LAB, Lab
+from tests.integration.conftest import LAB, Lab, break_glass
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.soak]
 
@@ -36,7 +36,6 @@ BEGUN = {  # what stands on a host when the play has done part of its work there
     "time-ssh": "test -e /etc/chrony/sources.d/emrctl.sources",
     "site": "test -e /etc/security/pwquality.conf",
 }
-GLASS = ("--break-glass", "the lab has no patients")
 STORAGE = host("nas-01").data_address
 LOCATION = "/etc/emrctl/secrets/restic-nas.location"
 # Nobody declared disks for these, nor a release of the product for the server that is the control plane here.
@@ -117,7 +116,7 @@ class Hospital:
         plane = self.plane()
         plane.request_approval(dossier["id"], "an")
         plane.approve_run(dossier["id"], "chi")
-        return ("--preview", dossier["id"], *GLASS)
+        return ("--preview", dossier["id"], *break_glass(self.folder))
 
     def apply_while_one_goes_off(self, play: str, how: tuple[str, ...]) -> Any:
         """Apply, and switch the victim off as soon as part of the work is done on it; the dossier."""
@@ -175,7 +174,7 @@ def off_and_resumed(hospital: Hospital, play: str, hosts: tuple[str, ...]) -> An
         assert run["recap"][VICTIM]["changed"] > 0, "it went off half-way, not before"
     finally:
         hospital.lab.run_lab("start", VICTIM, check=True)
-    resumed = hospital.emrctl("resume", dossier["id"], *GLASS, "--json")
+    resumed = hospital.emrctl("resume", dossier["id"], *break_glass(hospital.folder), "--json")
     assert (resumed["run"]["state"], list(resumed["run"]["recap"])) == ("successful", [VICTIM])
     assert resumed["run"]["outcomes"] == {VICTIM: "changed"}
     return run

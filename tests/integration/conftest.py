@@ -165,3 +165,11 @@ def whole_lab(lab: Lab) -> Lab:
     up = lab.run_lab("up", "--whole")
     assert up.returncode == 0, up.stderr
     return lab
+
+
+def break_glass(folder: Path) -> list[str]:
+    """How the account ``an`` asks for an apply whatever the hour: its reason, and its password in a file."""
+    secret = folder / "password-of-an"
+    secret.touch(mode=0o600)
+    secret.write_text("a password of an\n", encoding="utf-8")
+    return ["--break-glass", "the lab has no patients", "--by", "an", "--password-file", str(secret)]

@@ -13,7 +13,7 @@ import pytest
 
 from controlplane.bootstrap import Plane, open_plane
 from controlplane.settings import Settings
-from tests.integration.conftest import ROOT, Lab
+from tests.integration.conftest import ROOT, Lab, break_glass
 
 pytestmark = pytest.mark.lab
 
@@ -130,7 +130,7 @@ def apply_approved(hospital: Hospital) -> Any:
     plane = hospital.plane()
     plane.request_approval(asked, "an")
     plane.approve_run(asked, "chi")
-    return hospital.emrctl("apply", "network", "--preview", asked, "--break-glass", "a path stands open", "--json")
+    return hospital.emrctl("apply", "network", "--preview", asked, *break_glass(hospital.folder), "--json")
 
 
 @pytest.mark.soak

@@ -21,7 +21,7 @@ from controlplane.bootstrap import Plane, open_plane
 from controlplane.collect.inventory import load_inventory
 from controlplane.settings import Settings
 from controlplane.store.vault import Vault
-from tests.integration.conftest import LAB, ROOT, Lab
+from tests.integration.conftest import LAB, ROOT, Lab, break_glass
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.soak]
 
@@ -113,7 +113,7 @@ class Hospital:
         plane = self.plane()
         plane.request_approval(preview, "an")
         plane.approve_run(preview, "chi")
-        return self.emrctl("apply", "site", "--preview", preview, "--break-glass", "the lab has no patients", "--json")
+        return self.emrctl("apply", "site", "--preview", preview, *break_glass(self.folder), "--json")
 
     def findings(self) -> dict[tuple[str, str], str]:
         """Check and asset -> verdict, as the last round found it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -99,7 +100,7 @@ class Hospital:
 
         prune(document["all"])
         common = {"emr_kind": "workstation", "emr_transports": ["local"], "emr_department": "P", "emr_vlan": 99}
-        common |= {"ansible_connection": "local", "place": str(self.place)}
+        common |= {"ansible_connection": "local", "place": str(self.place), "brought": str(self.place / "brought")}
         hosts = {
             name: common
             | {"ansible_host": f"127.0.0.{number}", "emr_title_vi": f"Máy {name}", "emr_title_en": f"Host {name}"}
@@ -112,7 +113,7 @@ class Hospital:
         document = yaml.safe_load((folder / "plays.yaml").read_text(encoding="utf-8"))
         for name, more in (
             ("write", {}),
-            ("careful", {"approval": "second_role"}),
+            ("careful", {"approval": "second_role", "ships": ["brought"]}),
             ("loud", {"disruptive": True}),
             ("seen", {"witnesses": "here"}),
         ):
@@ -346,11 +347,15 @@ def test_a_refusal_is_final_and_has_a_reason(hospital):
         plane.request_approval(asked, "an")
 
 
-@pytest.mark.parametrize("what", ["playbook", "inventory", "hosts", "host"])
+@pytest.mark.parametrize("what", ["playbook", "inventory", "hosts", "file", "host"])
 def test_an_approved_apply_is_refused_when_anything_changed_since_the_preview(hospital, what):
     plane = hospital.plane
     hospital.people()
-    asked = plane.run_play("careful", "preview")["id"]
+    brought = hospital.place / "brought"
+    brought.write_bytes(b"approved")
+    preview = plane.run_play("careful", "preview")
+    asked, shown = preview["id"], {str(brought): hashlib.sha256(b"approved").hexdigest()}
+    assert preview["pin"]["shipped"] == shown
     plane.request_approval(asked, "an")
     plane.approve_run(asked, "chi")
     limit, words = [], f"the {what} (has|have) changed"
@@ -359,6 +364,10 @@ def test_an_approved_apply_is_refused_when_anything_changed_since_the_preview(ho
     elif what == "inventory":
         with (hospital.home / "inventory" / "hosts.yaml").open("a", encoding="utf-8") as file:
             file.write("# another line\n")
+    elif what == "file":
+        assert shown[str(brought)] in emrctl(hospital, "run", asked)
+        brought.write_bytes(b"replaced")
+        words = "the file .*brought has changed"
     elif what == "hosts":
         limit = ["here-1"]
     else:
@@ -448,12 +457,60 @@ def test_a_disruptive_play_waits_for_the_evening_or_breaks_the_glass(hospital):
     with refused(r"it is 09:00, within clinic hours \(06:30-17:00\)"):
         plane.run_play("loud", "apply", ["here-1"], break_glass="  ")
     assert hospital.kinds() == before
+    hospital.people()
+    glass = ("--break-glass", "máy chủ sắp đầy đĩa")
+    assert "--by NAME" in emrctl(hospital, "apply", "loud", "--limit", "here-1", *glass, code=1)
+    assert hospital.kinds() == before, "a reason that nobody answers for is none, at no hour"
     dossier = plane.run_play("loud", "apply", ["here-1"], by="an", break_glass="máy chủ sắp đầy đĩa")
     assert dossier["break_glass"]["reason"] == "máy chủ sắp đầy đĩa"
     assert plane.archive.run(dossier["id"])["opened"]["break_glass"]["by"] == "an"
     assert plane.run_play("write", "apply", ["here-2"], break_glass="không cần")["break_glass"] is None
     hospital.clock.at = EVENING
-    assert plane.run_play("loud", "apply", ["here-1"], break_glass="x")["break_glass"] is None
+    assert plane.run_play("loud", "apply", ["here-1"], by="an", break_glass="x")["break_glass"] is None
+
+
+def test_the_clinic_that_opens_meanwhile_is_not_disturbed_and_a_run_that_breaks_off_keeps_what_it_found(hospital):
+    plane, early = hospital.plane, MORNING - timedelta(hours=3)
+
+    def clinic_opens(event: dict[str, Any]) -> None:
+        if event.get("step") == "preview":
+            hospital.clock.at = MORNING
+
+    def gone(*_args: Any) -> Any:
+        raise RuntimeError("the disk is gone")
+
+    hospital.clock.at = early
+    with refused(r"it is 09:00, within clinic hours"):
+        plane.run_play("loud", "apply", ["here-1"], clinic_opens, by="an")
+    assert hospital.written() == []
+    id_ = plane.archive.runs(1)[0]["id"]
+    body = kept_of_broken(plane, id_, "refused")
+    assert "within clinic hours" in body["error"]["en"]
+    assert (body["begun"], "run" in body, len(body["rounds"])) == (False, False, 1)
+    assert [task["status"] for task in body["preview"]["tasks"] if task["task"] == "Write"] == ["would_change"]
+    assert "Refused" in emrctl(hospital, "run", id_)
+
+    hospital.clock.at = early
+    plane.__dict__["difference"] = gone  # after everything went well on the host
+    with pytest.raises(RuntimeError):
+        plane.resume_run(id_, clinic_opens, by="an", break_glass="máy chủ sắp đầy đĩa")
+    assert hospital.written() == ["here-1"]
+    body = kept_of_broken(plane, plane.archive.runs(1)[0]["id"], "failed")
+    assert body["run"]["outcomes"] == {"here-1": "changed"}
+    assert body["break_glass"]["at"] > "2026-11-23T02", "recorded when it was broken, not when the run began"
+    assert body["break_glass"]["by"] == "an"
+    assert plane.applied_hosts() == {"loud": ["here-1"]}, "drift looks at what was really done"
+
+
+def kept_of_broken(plane: Plane, id_: str, state: str) -> dict[str, Any]:
+    """The dossier of a run that an error ended; its events are followed as those of any run."""
+    found = plane.archive.run(id_)
+    assert (found["state"], found["body"]["state"]) == (state, state)
+    events = [event for _, event in plane.follow(id_)]
+    assert [event["step"] for event in events if event["event"] == "emr_step"][:2] == ["round_before", "preview"]
+    assert "runner_on_ok" in {event["event"] for event in events}
+    assert dict(plane.follow(id_))[found["body"]["steps"][1]["event"]]["step"] == "preview"
+    return found["body"]
 
 
 # --------------------------------------------------------------------------------------- other processes
@@ -518,6 +575,26 @@ def test_a_run_of_another_process_is_followed_keeps_its_host_and_is_cancelled_fr
     hospital.unmark("here-1", "slow")
     resumed = plane.resume_run(id_)
     assert (resumed["state"], resumed["pin"]["hosts"]) == ("successful", ["here-1"])
+
+
+def test_a_run_is_stopped_while_it_looks_or_waits_for_another_round(hospital):
+    plane, looked = hospital.plane, []
+
+    def stopped() -> bool:
+        return bool(looked)
+
+    dossier = plane.run_play("write", "apply", (), None, stopped, lambda *look: looked.append(look))
+    assert (dossier["state"], len(looked)) == ("cancelled", 1), "the host that is left is not looked at for it"
+    assert "preview" not in dossier
+    assert plane.archive.rounds(1)[0].state == "interrupted"
+    assert "Cancelled" in emrctl(hospital, "run", dossier["id"])
+    with plane.archive.lock("round"):
+        again = plane.resume_run(dossier["id"], None, stopped)
+    assert (again["state"], len(looked)) == ("cancelled", 1)
+    assert hospital.written() == []
+    assert plane._earlier_runs(again["id"]).runs == (), "nothing was done, so nothing waits to be measured"
+    hosts = plane._resumable(again["id"])["hosts"]
+    assert hosts == list(HERE), "all of it is left to be resumed"
 
 
 def test_a_control_plane_killed_during_an_apply_is_found_swept_and_resumed(hospital):

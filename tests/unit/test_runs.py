@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 import os
+import re
 import tempfile
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from alembic import command
 from alembic.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from controlplane.bootstrap import Plane
 from controlplane.domain.chain import stamp
-from controlplane.plays import HostRecap, LiveFile, Pin, Tail, clinic_hours, lines_of, pin_from, progress_of
+from controlplane.domain.model import Words
+from controlplane.plays import (
+    HostRecap,
+    LiveFile,
+    Pin,
+    Play,
+    PlayError,
+    Tail,
+    clinic_hours,
+    lines_of,
+    load_plays,
+    pin_from,
+    pin_of,
+    progress_of,
+)
 from controlplane.plays.digests import commit_of, playbook_digest, playbook_files
 from controlplane.plays.pins import pin_now
 from controlplane.plays.results import outcomes_of
@@ -27,8 +47,10 @@ from controlplane.settings import Settings
 from controlplane.store.archive import Archive, BusyError, migrate, open_engine
 from controlplane.store.bundle import SigningKey, signs
 from controlplane.store.vault import Vault
-from tests.conftest import NOON, ROOT, Clock
+from tests.conftest import NOON, ROOT, Clock, an_asset
 from tests.unit.test_archive import dump
+
+WORDS = Words("thử", "try")
 
 # --------------------------------------------------------------------------------------------------- pins
 
@@ -43,6 +65,7 @@ def a_pin(**changes: object) -> Pin:
         ({"play": "q"}, "the play is q"),
         ({"playbook_digest": "9"}, "the playbook has changed"),
         ({"inventory_digest": "9"}, "the inventory has changed"),
+        ({"shipped": (("/srv/a.tar", "9"),)}, "the file /srv/a.tar has changed"),
         ({"hosts": ("a",)}, "the hosts have changed (were: a, b; are: a)"),
     ],
 )
@@ -85,6 +108,48 @@ def test_another_intended_network_is_another_change(tmp_path: Path) -> None:
     assert len({pin.inventory_digest for pin in pins}) == 3
     assert pins[2].difference(pins[3]) is None
     assert "the inventory has changed" in str(pins[1].difference(pins[2]))
+
+
+def test_a_file_that_a_play_brings_along_belongs_to_what_is_approved(tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text("[]\n")
+    (tmp_path / "inventory.yaml").write_text("all: {}\n")
+    release, secret = tmp_path / "release.tar", tmp_path / "secret"
+    release.write_bytes(b"approved")
+    secret.write_text("guess me\n")
+    told = {"control_plane_release": str(release), "snmp_agent_secret_file": str(secret), "backup_restic_source": "r"}
+    hosts = [replace(an_asset("a"), access=told), an_asset("b")]
+    play = Play(
+        "p", tmp_path / "play.yml", WORDS, WORDS, "all", ships=("control_plane_release", "backup_restic_source")
+    )
+
+    def pin(*names: str) -> Pin:
+        return pin_of(play, [tmp_path / "inventory.yaml"], names, hosts)
+
+    seen = pin("a", "b")
+    assert seen.shipped == ((str(release), hashlib.sha256(b"approved").hexdigest()),)
+    assert pin_from(json.loads(json.dumps(seen.document()))) == seen
+    rest = replace(seen, hosts=("b",))
+    assert rest.difference(pin("b")) is None, "what is resumed may bring less along"
+    for change in (lambda: release.write_bytes(b"replaced"), release.unlink):
+        change()
+        assert "release.tar has changed" in str(seen.difference(pin("a", "b")))
+    before = {name: value for name, value in seen.document().items() if name != "shipped"}
+    assert pin_from(before).difference(pin("a", "b")), "one from before files were looked at says nothing about them"
+    told["control_plane_release"] = "{{ folder }}/release.tar"
+    with pytest.raises(PlayError, match="not by a template"):
+        pin("a")
+
+
+def test_every_file_of_this_machine_that_a_role_brings_to_hosts_is_declared_by_the_plays() -> None:
+    folder = ROOT / "playbooks"
+    plays = load_plays(yaml.safe_load((folder / "plays.yaml").read_text(encoding="utf-8")), folder)
+    brought = set()
+    for path in folder.glob("roles/*/tasks/*.yml"):
+        for task in re.split(r"(?m)^ *- name: ", path.read_text(encoding="utf-8")):
+            if "remote_src" not in task:
+                brought.update(re.findall(r'\bsrc: "\{\{ ([a-z]+(?:_[a-z]+)*_(?:source|release)) \}\}"', task))
+    declared = {name for play in plays.values() for name in play.ships}
+    assert brought == declared == set(plays["site"].ships)
 
 
 # --------------------------------------------------------------------------------------------------- hours
@@ -350,3 +415,11 @@ def test_an_installed_release_tells_its_commit_where_no_checkout_lies(tmp_path):
     assert commit_of(tmp_path / "playbooks") is None
     (tmp_path / "RELEASE").write_text("version=0.1.0\ncommit=0123abcd\nmade_for=debian-12\n", encoding="utf-8")
     assert commit_of(tmp_path / "playbooks") == "0123abcd"
+
+
+def test_the_unit_leaves_the_server_the_time_to_end_its_runs_and_its_clocks_in_order():
+    unit = (ROOT / "playbooks" / "roles" / "control_plane" / "templates" / "emrctl.service.j2").read_text("utf-8")
+    (given,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    carried = inspect.signature(Plane.end_carried).parameters["wait_seconds"].default
+    clocks = 20 + 20 + Settings().look_deadline_seconds + 10  # nightly check, weekly drill, a round's last looks
+    assert int(given) > carried + clocks

@@ -193,13 +193,13 @@ def drift(face: Plain) -> Response:
 def _drift(face: Face, status: int = 200, problem: str = "") -> Response:
     judgement, found = face.plane.judgement(), face.plane.last_drift()
     verdicts: dict[str, Verdict] = {score.id: score.verdict for score in judgement.card.criteria}
-    under_way = [r for r in face.plane.archive.runs(50) if r["mode"] == "drift" and r["state"] == "running"]
+    under_way = face.plane.archive.runs(mode="drift", state="running")
     return show(
         face,
         "drift.html",
         status,
         found=found,
-        found_at=datetime.fromisoformat(found["at"]) if found else None,
+        moment=datetime.fromisoformat,
         under_way=under_way,
         applied=face.plane.applied_hosts(),
         plays=face.plane.plays,
