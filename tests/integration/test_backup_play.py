@@ -31,6 +31,7 @@ SETTINGS: dict[str, Any] = {
         {"name": "far", "location": "/srv/far/sv-01", "medium": "rented-disk", "offsite": True},
     ],
     "backup_passwords": {"far": "a canary password"},
+    "emr_backups": {"excludes": {}},
 }
 
 

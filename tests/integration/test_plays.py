@@ -124,6 +124,23 @@ def test_a_play_is_given_the_intended_network_and_no_inventory_can_put_another_i
     assert b"4000" not in run.events_raw
 
 
+def test_the_backup_job_is_told_what_the_adopted_register_leaves_out(here: Here) -> None:
+    """As plays really run, from a copy with no inventory beside it: else wrong excludes would judge themselves."""
+    shutil.copytree(ROOT / "playbooks" / "roles" / "backup", here.folder / "books" / "roles" / "backup")
+    target, role = here.folder / "backup.json", "{{ playbook_dir }}/roles/backup"
+    sets = [{"name": "pacs", "excludes": ["*.dcm"], "declared_excludes": ["*.dcm"]}, {"name": "more"}]
+    task = {"name": "Write", "vars": {"backup_datasets": sets, "backup_repositories": []}}
+    task["ansible.builtin.template"] = {"src": f"{role}/templates/backup.json.j2", "dest": str(target), "mode": "0600"}
+    files = [f"{role}/{part}/main.yml" for part in ("defaults", "vars")]
+    books = [{"hosts": "all", "gather_facts": False, "vars_files": files, "tasks": [task]}]
+    given = {"vlans": [], "backups": {"excludes": {"here": {"pacs": []}, "elsewhere": {"more": ["*"]}}}}
+    run = here.run("", apply, json.dumps(books), network=given)
+    assert run.state == "successful", run.detail
+    pacs, more = json.loads(target.read_text(encoding="utf-8"))["datasets"]
+    assert (pacs["excludes"], pacs["declared_excludes"]) == (["*.dcm"], [])
+    assert "declared_excludes" not in more, "the register does not know it here"
+
+
 def test_when_a_play_has_lost_all_of_its_hosts_the_later_ones_are_still_carried_out(here: Here) -> None:
     """Ansible by itself would give up; the site must not be kept from the router by a printer that knows nobody."""
     books, names = here.folder / "books", ("here-1", "here-2", "here-3")
