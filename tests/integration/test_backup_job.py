@@ -171,6 +171,24 @@ def test_a_full_disk_and_a_network_that_is_cut_cost_no_earlier_copy(host: JobHos
         subprocess.run(["umount", small], check=True)
 
 
+def test_a_disk_without_room_for_the_restore_is_not_filled_and_proves_nothing(host: JobHost, tmp_path: Path) -> None:
+    assert host.job("drill") == (0, "")
+    before = host.record("dataset", "files")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", tmp_path], check=True)
+    try:
+        for verb in ("drill", "spot"):
+            code, said = host.job(verb, scratch=str(tmp_path))
+            assert (code, "không thử khôi phục" in said, f"{tmp_path} has 3 MB left" in said) == (1, True, True), said
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    found = host.record("dataset", "files")
+    assert {found.get(f"last_{verb}_not_tried_why") for verb in ("drill", "spot")} == {"no_room"}
+    assert (found["last_drill"], found.get("last_spot")) == (before["last_drill"], before.get("last_spot"))
+    assert host.job("drill") == (0, "")
+    assert "last_drill_not_tried_at" not in host.record("dataset", "files"), "there was room again"
+
+
 def test_a_data_set_that_fails_keeps_no_other_from_its_turn(host: JobHost) -> None:
     good = host.config["datasets"][0]
     gone, lost = good | {"name": "gone", "paths": ["/nowhere"]}, good | {"name": "lost", "repositories": ["nobody"]}

@@ -172,6 +172,10 @@ SENTENCES = {
         "{name}: không có bản chụp nào để diễn tập.",
         "{name}: there is no snapshot to rehearse with.",
     ),
+    "no_room": (
+        "{name}: không thử khôi phục vì {path} chỉ còn {free} MB, cần {wanted} MB và phải chừa {least} MB; kết quả lần trước giữ nguyên và sẽ quá hạn. Hãy dọn ổ hoặc đặt backup_scratch_folder trên ổ lớn hơn.",
+        "{name}: nothing was restored for trial, since {path} has {free} MB left and {wanted} MB are needed with {least} MB to spare; the earlier result stands and will grow too old. Make room, or set backup_scratch_folder on a larger disk.",
+    ),
     "broken": (
         "{name}: dừng vì lỗi ngoài dự kiến {why}. Các bộ dữ liệu khác vẫn được làm tiếp.",
         "{name}: ended by an error that nobody foresaw, {why}. The others go on.",
