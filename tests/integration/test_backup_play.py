@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -151,31 +152,45 @@ def test_a_restic_that_is_too_old_is_refused_with_the_way_to_a_newer_one(copy: C
     assert "cũ hơn 0.18" in done.stdout
 
 
-def test_the_storage_thins_out_by_the_lines_that_the_play_wrote(copy: Copy) -> None:
+def test_the_storage_thins_out_by_spans_that_no_source_can_fill_with_junk(copy: Copy) -> None:
     folder, secret = "/srv/backup/sv-01", "/etc/emrctl/retention-password"
     settings = {
         "backup_repository_address": "127.0.0.1",
         "backup_repository_accounts": ["sv-01:$2y$05$notarealhash"],
         "backup_repository_retention": [{"name": "sv-01", "path": folder, "password_file": secret}],
-        "backup_repository_keep": "--keep-daily 2",
     }
-    done = copy.play(name="backup-storage", settings=settings)
-    assert changed(done) > 3
+    assert changed(copy.play(name="backup-storage", settings=settings)) > 3
     unit = (copy.root / "etc/systemd/system/emr-retention.service").read_text(encoding="utf-8")
-    lines = [line.removeprefix("ExecStart=") for line in unit.splitlines() if line.startswith("ExecStart=")]
-    assert [line.split()[5] for line in lines] == ["unlock", "forget"]
+    (thin_out,) = [line.removeprefix("ExecStart=") for line in unit.splitlines() if line.startswith("ExecStart=")]
     account = ["setpriv", "--reuid=emrbackup", "--regid=emrbackup", "--clear-groups"]
 
     def as_account(line: str) -> subprocess.CompletedProcess[str]:
-        return copy.run(*account, "env", "RESTIC_CACHE_DIR=/tmp/retention-cache", "sh", "-c", line)
+        return copy.run(*account, "env", "RESTIC_CACHE_DIR=/tmp/cache", "sh", "-c", line)
 
     (copy.root / secret.lstrip("/")).write_text("a password of a test\n", encoding="utf-8")
     assert copy.run("sh", "-c", f"chown emrbackup {secret}; chmod 600 {secret}").returncode == 0
     restic = f"/usr/local/bin/restic --repo {folder} --password-file {secret}"
-    saved = [f"{restic} backup --host sv-01 --tag emr --time '2026-11-0{day} 01:00:00' /etc/hostname" for day in "234"]
-    for line in (f"{restic} init", *saved, *lines):
-        told = as_account(line)
+
+    def saved(days: int, *hours: int) -> list[str]:
+        """Snapshots of a day, those of the source itself at one o'clock."""
+        day = datetime.now().astimezone() + timedelta(days=days)
+        times = [f"{day:%Y-%m-%d} {hour:02}:00:00" for hour in hours]
+        told = as_account(";".join(f"{restic} backup -q --host sv-01 --time '{at}' /etc/hostname" for at in times))
         assert told.returncode == 0, told.stderr
-    listed = json.loads(as_account(f"{restic} snapshots --json").stdout)
-    assert [one["time"][:10] for one in listed] == ["2026-11-03", "2026-11-04"]
+        return [at[:13].replace(" ", "T") for at in times]
+
+    def kept() -> list[str]:
+        return [one["time"][:13] for one in json.loads(as_account(f"{restic} snapshots --json").stdout)]
+
+    assert as_account(f"{restic} init").returncode == 0
+    # Somebody has taken the source and saves junk later on each day: of a policy of days it would be the newest.
+    (old, _, late), recent = saved(-70, 1, 2, 3), saved(-1, 1, 2)
+    told = as_account(thin_out)
+    assert told.returncode == 0, told.stderr
+    assert kept() == [old, late, *recent]
     assert as_account(f"{restic} check").returncode == 0
+    saved(2, 1)
+    told = as_account(thin_out)
+    assert (told.returncode, "emr-retention: Kho sv-01: 1 bản chụp" in told.stderr) == (1, True), told.stderr
+    assert "nothing was thinned out" in told.stderr
+    assert len(kept()) == 5

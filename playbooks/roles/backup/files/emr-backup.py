@@ -22,12 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime
 from pathlib import Path
 
 from emr_causes import INCOMPLETE, NOT_ASKED, deletion_answer
 from emr_files import compare_files, entry, excluded, files_below, head, literal, read_listing, verify
-from emr_restic import attempt, failure, restic, snapshots
+from emr_restic import attempt, failure, restic, seconds_of, snapshots
 from emr_sources import dump_fault, gather
 from emr_words import JobError, say, tell
 
@@ -335,11 +334,6 @@ def newest(config, dataset):
     if not found:
         raise JobError("no_snapshot", name=name)
     return max(found, key=lambda one: one[0])[1:]
-
-
-def seconds_of(text):
-    """restic's time as seconds since 1970."""
-    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text.replace("Z", "+00:00"))).timestamp()
 
 
 def init(config, repository):
