@@ -141,6 +141,25 @@ def test_the_backup_job_is_told_what_the_adopted_register_leaves_out(here: Here)
     assert "declared_excludes" not in more, "the register does not know it here"
 
 
+def test_no_serial_number_that_was_left_in_wipes_an_array_that_did_not_start(here: Here) -> None:
+    books = here.folder / "books"
+    (books / "library").mkdir(parents=True)
+    member = {"path": "/dev/none", "array": "", "holds": ["linux_raid_member"], "used_by": [], "keeps": "/dev/md0"}
+    told = {"disks": {"A": member, "B": member}, "arrays": []}
+    (books / "library" / "emr_disks.py").write_text(
+        "from ansible.module_utils.basic import AnsibleModule\n"
+        "module = AnsibleModule(argument_spec={'serials': {'type': 'list'}}, supports_check_mode=True)\n"
+        f"module.exit_json(**{told})\n"
+    )
+    settings = {"storage_array": {"name": "md0", "level": 1, "serials": ["A", "B"]}, "storage_wipe_serials": ["A", "B"]}
+    tasks = f"{ROOT}/playbooks/roles/storage/tasks/array.yml"
+    book = {"hosts": "all", "gather_facts": False, "vars": settings, "tasks": [{"include_tasks": tasks}]}
+    run = here.run("", preview, json.dumps([book]))
+    assert run.state == "failed"
+    assert "which stands in /etc/mdadm/mdadm.conf and is not running" in run.detail
+    assert not [task.task for task in run.tasks if task.status == "would_change"]
+
+
 def test_when_a_play_has_lost_all_of_its_hosts_the_later_ones_are_still_carried_out(here: Here) -> None:
     """Ansible by itself would give up; the site must not be kept from the router by a printer that knows nobody."""
     books, names = here.folder / "books", ("here-1", "here-2", "here-3")
