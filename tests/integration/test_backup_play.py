@@ -160,6 +160,8 @@ def test_the_storage_thins_out_by_spans_that_no_source_can_fill_with_junk(copy: 
         "backup_repository_retention": [{"name": "sv-01", "path": folder, "password_file": secret}],
     }
     assert changed(copy.play(name="backup-storage", settings=settings)) > 3
+    more = {"backup_repository_accounts": ["sv-01:$2y$05$notarealhash", "sv-02:$2y$05$another"]}
+    assert changed(copy.play("--check", name="backup-storage", settings=settings | more)) == 1, "a preview shows it"
     unit = (copy.root / "etc/systemd/system/emr-retention.service").read_text(encoding="utf-8")
     (thin_out,) = [line.removeprefix("ExecStart=") for line in unit.splitlines() if line.startswith("ExecStart=")]
     account = ["setpriv", "--reuid=emrbackup", "--regid=emrbackup", "--clear-groups"]
