@@ -141,6 +141,36 @@ def test_the_backup_job_is_told_what_the_adopted_register_leaves_out(here: Here)
     assert "declared_excludes" not in more, "the register does not know it here"
 
 
+def test_what_would_end_a_line_of_a_unit_or_of_nginx_is_refused_before_anything_changes(tmp_path: Path) -> None:
+    """A value that goes into a file of settings is one word there, whatever the inventory says."""
+    more, path = "/srv/x --no-auth", "/srv/x"
+    retention = {"name": "sv-01", "path": path, "password_file": path}
+    storage = {"role_of": "backup_repository", "backup_repository_address": "127.0.0.1"}
+    storage |= {"backup_repository_accounts": ["a:$2y$05$none"], "backup_restic_source": ""}
+    product = {"role_of": "control_plane", "control_plane_key": path, "control_plane_certificate": path}
+    wrong = {
+        "folder": storage | {"backup_repository_folder": more},
+        "certificate": storage | {"backup_repository_cert": more, "backup_repository_key": path},
+        "key": storage | {"backup_repository_cert": path, "backup_repository_key": more},
+        "keep": storage | {"backup_repository_keep": "--keep-within 7d --repo /srv"},
+        "path": storage | {"backup_repository_retention": [retention | {"path": more}]},
+        "secret": storage | {"backup_repository_retention": [retention | {"password_file": "secret"}]},
+        "pages": product | {"control_plane_certificate": "/etc/x; include /tmp/x"},
+        "pages-key": product | {"control_plane_key": "/etc/x;\nroot /"},
+    }
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    inventory = {"all": {"hosts": {name: local | values for name, values in wrong.items()}}}
+    (tmp_path / "inventory.json").write_text(json.dumps(inventory), encoding="utf-8")
+    task = {"ansible.builtin.include_role": {"name": "{{ role_of }}"}}
+    (tmp_path / "try.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
+    argv = [Path(sys.executable).parent / "ansible-playbook", "--check", "-f", "2", "-i", "inventory.json", "try.yml"]
+    roles = os.environ | {"ANSIBLE_ROLES_PATH": str(ROOT / "playbooks" / "roles")}
+    done = subprocess.run(argv, cwd=tmp_path, env=roles, capture_output=True, text=True, timeout=120, check=False)
+    refused = re.findall(r"^fatal: \[([\w-]+)\].*Nothing was changed", done.stdout, re.MULTILINE)
+    assert sorted(refused) == sorted(wrong), done.stdout[-3000:]
+    assert re.findall(r"changed=(\d+) +unreachable=0 +failed=(\d+)", done.stdout) == [("0", "1")] * len(wrong)
+
+
 def test_no_serial_number_that_was_left_in_wipes_an_array_that_did_not_start(here: Here) -> None:
     books = here.folder / "books"
     (books / "library").mkdir(parents=True)
