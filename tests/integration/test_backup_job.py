@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ import pytest
 
 from controlplane.backup.drill import rehearse
 from controlplane.backup.restic import locks
-from tests.integration.backup_host import JobHost
+from tests.integration.backup_host import JOB, JobHost
 from tests.integration.backup_peers import Server, served, sftp, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the job is root's: it gives its record to a group")
@@ -258,6 +259,17 @@ def test_a_spot_check_finds_wrong_excludes_changed_bytes_and_mass_encryption_whe
     assert str(share) not in json.dumps(found), "a path may name a patient"
 
 
+def thinned_out(host: JobHost, repository: dict[str, object]) -> subprocess.CompletedProcess[str]:
+    """One run of the storage's retention over a repository that lies elsewhere."""
+    program = JOB.parents[2] / "backup_repository" / "files" / "emr-retention.py"
+    config = host.folder / "retention.json"
+    settings = {"restic": host.program, "cache": str(host.folder / "cache"), "keep": "--keep-within 35d"}
+    config.write_text(json.dumps(settings | {"repositories": [repository]}), encoding="utf-8")
+    places = {"EMR_RETENTION_CONFIG": str(config), "PYTHONPATH": str(JOB.parent)}
+    argv = [sys.executable, str(program)]
+    return subprocess.run(argv, env=os.environ | places, capture_output=True, text=True, timeout=120, check=False)
+
+
 def test_a_second_repository_over_sftp_is_filled_and_a_stranger_is_told(host: JobHost, tmp_path: Path) -> None:
     with sftp(tmp_path / "ssh") as server:
         far = host.row("far", server.location) | {"known_hosts": str(server.known)}
@@ -267,6 +279,10 @@ def test_a_second_repository_over_sftp_is_filled_and_a_stranger_is_told(host: Jo
             assert host.job("init", repositories=[far]) == (0, "")
             assert host.job("run", repositories=[far]) == (0, "")
             assert host.job("drill", repositories=[far]) == (0, "")
+            done = thinned_out(host, far)
+            assert (done.returncode, done.stderr) == (0, "")
+            done = thinned_out(host, far | {"known_hosts": str(server.other)})
+            assert (done.returncode, "emr-retention: Kho far" in done.stderr) == (1, True), done.stderr
             code, said = host.job("check", repositories=[far | {"known_hosts": str(server.other)}])
             assert (code, "host key" in said.lower()) == (1, True), said
             shutil.copy(server.folder / "stranger", key)

@@ -157,7 +157,7 @@ def test_the_storage_thins_out_by_spans_that_no_source_can_fill_with_junk(copy: 
     settings = {
         "backup_repository_address": "127.0.0.1",
         "backup_repository_accounts": ["sv-01:$2y$05$notarealhash"],
-        "backup_repository_retention": [{"name": "sv-01", "path": folder, "password_file": secret}],
+        "backup_repository_retention": [{"name": "sv-01", "location": folder, "password_file": secret}],
     }
     assert changed(copy.play(name="backup-storage", settings=settings)) > 3
     more = {"backup_repository_accounts": ["sv-01:$2y$05$notarealhash", "sv-02:$2y$05$another"]}

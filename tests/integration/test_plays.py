@@ -154,6 +154,8 @@ def test_what_would_end_a_line_of_a_unit_or_of_nginx_is_refused_before_anything_
         "key": storage | {"backup_repository_cert": path, "backup_repository_key": more},
         "keep": storage | {"backup_repository_keep": "--keep-within 7d --repo /srv"},
         "path": storage | {"backup_repository_retention": [retention | {"path": more}]},
+        "location": storage
+        | {"backup_repository_retention": [{"name": "a", "location": "rest:http://a:b@c/", "password_file": path}]},
         "secret": storage | {"backup_repository_retention": [retention | {"password_file": "secret"}]},
         "pages": product | {"control_plane_certificate": "/etc/x; include /tmp/x"},
         "pages-key": product | {"control_plane_key": "/etc/x;\nroot /"},
