@@ -158,6 +158,24 @@ def test_a_restic_that_is_too_old_is_refused_with_the_way_to_a_newer_one(copy: C
     assert "cũ hơn 0.18" in done.stdout
 
 
+def test_settings_that_the_inventory_names_no_more_are_taken_back(copy: Copy) -> None:
+    """A proxy that is gone would keep every update away; a log server that is gone fills the queue."""
+    left = ["apt/apt.conf.d/01-emrctl-proxy", "rsyslog.d/60-emrctl-forward.conf", "rsyslog.d/40-emrctl-central.conf"]
+    for path in left:
+        (copy.root / "etc" / path).parent.mkdir(parents=True, exist_ok=True)
+        (copy.root / "etc" / path).write_text("", encoding="utf-8")
+    roles = [f"{ROOT}/playbooks/roles/{name}" for name in ("security_updates", "log_keeping", "log_store")]
+    tasks = [{"ansible.builtin.include_role": {"name": name, "tasks_from": "withdraw.yml"}} for name in roles]
+    book = [{"hosts": "all", "gather_facts": False, "tasks": tasks}]
+    (copy.root / "tmp" / "withdraw.yml").write_text(json.dumps(book), encoding="utf-8")
+    without = {f"log_{name}_init": {"stat": {"exists": False}} for name in ("keeping", "store")}
+    named = without | {"security_updates_proxy": "http://10.0.10.5:3142", "log_keeping_server": "10.0.10.6"}
+    done = copy.play(name="/tmp/withdraw", settings=named | {"log_store_enabled": True})
+    assert changed(done) == 0
+    assert changed(copy.play(name="/tmp/withdraw", settings=without)) == 3
+    assert [path for path in left if (copy.root / "etc" / path).exists()] == []
+
+
 def test_the_storage_thins_out_by_spans_that_no_source_can_fill_with_junk(copy: Copy) -> None:
     folder, secret = "/srv/backup/sv-01", "/etc/emrctl/retention-password"
     settings = {
