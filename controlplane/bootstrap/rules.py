@@ -29,7 +29,7 @@ from controlplane.domain.chain import canonical, digest, plain
 from controlplane.domain.duties import Duties, make_duties
 from controlplane.domain.isolation import places_of, probe_plans
 from controlplane.domain.leveling import Questionnaire, make_questionnaire
-from controlplane.domain.model import Asset, Catalog, Words
+from controlplane.domain.model import Asset, Catalog, Value, Words
 from controlplane.domain.overview import Campaign, RoundView
 from controlplane.domain.packs import apply_overlay
 from controlplane.plays import Play, load_plays
@@ -124,11 +124,13 @@ class Rules:
         return self._keeper.current()
 
     def network(self) -> dict[str, Any]:
-        """The intended network of the inventory in force and the plans of its probes: every play's ``emr_network``."""
+        """What every play is given: the intended network and the plans of its probes, and under ``backups`` what the
+        hospital means its backups to leave out (a play knows them as ``emr_network`` and ``emr_backups``)."""
         inventory, _ = self.inventory()
         told = intended_network(inventory.vlans)
         places = places_of(inventory.assets.values(), told["vlans"])
-        return told | {"probes": probe_plans(places, told["matrix"]["allow"])}
+        plans = probe_plans(places, told["matrix"]["allow"])
+        return told | {"probes": plans, "backups": left_out(self.registers(inventory)["backups"])}
 
     def registers(self, inventory: Inventory) -> Registers:
         """The hospital's own lists; a broken one is an ``InventoryError`` in its place."""
@@ -166,6 +168,17 @@ def laid_over(documents: Mapping[str, Any], confirmed: Sequence[Mapping[str, Any
             if isinstance(document, Mapping) and document.get("framework") == overlay["framework"]:
                 result[file] = apply_overlay(document, overlay)
     return result
+
+
+def left_out(register: Value | InventoryError) -> dict[str, Any]:
+    """Host -> data set -> what the register that the hospital adopted leaves out; why not, where it is broken."""
+    if isinstance(register, InventoryError):
+        return {"error": f"{register.place}: {register.words.vi} · {register.words.en}"}
+    document: Any = register
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in document["datasets"] if document["reviewed_on"] else ():
+        found.setdefault(row["host"], {})[row["name"]] = row["excludes"]
+    return {"excludes": found}
 
 
 def public(asset: Asset) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ class Bench:
             "ansible_host_key_checking": True,
             "ansible_ssh_host_key_checking": True,
             "emr_run_files": str(self.path / FETCHED),
-            **({"emr_network": order.network} if order.network is not None else {}),
+            **_given(order.network),
         }
 
     def left_over(self, plays_begun: int) -> list[str]:
@@ -219,6 +219,14 @@ class Bench:
         shutil.rmtree(self._sockets, ignore_errors=True)
         if not keep:
             shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _given(network: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The control plane's own word to every play, each part under the name that plays know it by."""
+    if network is None:
+        return {}
+    given: dict[str, Any] = {"emr_network": {name: part for name, part in network.items() if name != "backups"}}
+    return given | ({"emr_backups": network["backups"]} if "backups" in network else {})
 
 
 def _play_login(asset: Asset) -> dict[str, str]:

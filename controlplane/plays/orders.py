@@ -53,7 +53,7 @@ class RunSettings(TypedDict, total=False):
     clock: Callable[[], datetime]
     expected: Pin  # refuse to run when playbook, inventory or hosts are other ones
     keep: bool  # leave the private folder for a look by hand, False
-    network: Mapping[str, Any]  # the intended VLANs and matrix, handed to every play as ``emr_network``
+    network: Mapping[str, Any]  # handed to every play as ``emr_network``; its part ``backups`` as ``emr_backups``
 
 
 def choose(play: Play, limit: Sequence[str], hosts: Sequence[Asset]) -> tuple[tuple[Asset, ...], dict[str, Words]]:

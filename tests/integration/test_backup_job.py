@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ import pytest
 
 from controlplane.backup.drill import rehearse
 from controlplane.backup.restic import locks
-from tests.integration.backup_host import JobHost
+from tests.integration.backup_host import JOB, JobHost
 from tests.integration.backup_peers import Server, served, sftp, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the job is root's: it gives its record to a group")
@@ -171,6 +172,24 @@ def test_a_full_disk_and_a_network_that_is_cut_cost_no_earlier_copy(host: JobHos
         subprocess.run(["umount", small], check=True)
 
 
+def test_a_disk_without_room_for_the_restore_is_not_filled_and_proves_nothing(host: JobHost, tmp_path: Path) -> None:
+    assert host.job("drill") == (0, "")
+    before = host.record("dataset", "files")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", tmp_path], check=True)
+    try:
+        for verb in ("drill", "spot"):
+            code, said = host.job(verb, scratch=str(tmp_path))
+            assert (code, "không thử khôi phục" in said, f"{tmp_path} has 3 MB left" in said) == (1, True, True), said
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    found = host.record("dataset", "files")
+    assert {found.get(f"last_{verb}_not_tried_why") for verb in ("drill", "spot")} == {"no_room"}
+    assert (found["last_drill"], found.get("last_spot")) == (before["last_drill"], before.get("last_spot"))
+    assert host.job("drill") == (0, "")
+    assert "last_drill_not_tried_at" not in host.record("dataset", "files"), "there was room again"
+
+
 def test_a_data_set_that_fails_keeps_no_other_from_its_turn(host: JobHost) -> None:
     good = host.config["datasets"][0]
     gone, lost = good | {"name": "gone", "paths": ["/nowhere"]}, good | {"name": "lost", "repositories": ["nobody"]}
@@ -240,6 +259,17 @@ def test_a_spot_check_finds_wrong_excludes_changed_bytes_and_mass_encryption_whe
     assert str(share) not in json.dumps(found), "a path may name a patient"
 
 
+def thinned_out(host: JobHost, repository: dict[str, object]) -> subprocess.CompletedProcess[str]:
+    """One run of the storage's retention over a repository that lies elsewhere."""
+    program = JOB.parents[2] / "backup_repository" / "files" / "emr-retention.py"
+    config = host.folder / "retention.json"
+    settings = {"restic": host.program, "cache": str(host.folder / "cache"), "keep": "--keep-within 35d"}
+    config.write_text(json.dumps(settings | {"repositories": [repository]}), encoding="utf-8")
+    places = {"EMR_RETENTION_CONFIG": str(config), "PYTHONPATH": str(JOB.parent)}
+    argv = [sys.executable, str(program)]
+    return subprocess.run(argv, env=os.environ | places, capture_output=True, text=True, timeout=120, check=False)
+
+
 def test_a_second_repository_over_sftp_is_filled_and_a_stranger_is_told(host: JobHost, tmp_path: Path) -> None:
     with sftp(tmp_path / "ssh") as server:
         far = host.row("far", server.location) | {"known_hosts": str(server.known)}
@@ -249,6 +279,10 @@ def test_a_second_repository_over_sftp_is_filled_and_a_stranger_is_told(host: Jo
             assert host.job("init", repositories=[far]) == (0, "")
             assert host.job("run", repositories=[far]) == (0, "")
             assert host.job("drill", repositories=[far]) == (0, "")
+            done = thinned_out(host, far)
+            assert (done.returncode, done.stderr) == (0, "")
+            done = thinned_out(host, far | {"known_hosts": str(server.other)})
+            assert (done.returncode, "emr-retention: Kho far" in done.stderr) == (1, True), done.stderr
             code, said = host.job("check", repositories=[far | {"known_hosts": str(server.other)}])
             assert (code, "host key" in said.lower()) == (1, True), said
             shutil.copy(server.folder / "stranger", key)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ SETTINGS: dict[str, Any] = {
         {"name": "far", "location": "/srv/far/sv-01", "medium": "rented-disk", "offsite": True},
     ],
     "backup_passwords": {"far": "a canary password"},
+    "emr_backups": {"excludes": {}},
 }
 
 
@@ -95,8 +97,14 @@ def changed(done: subprocess.CompletedProcess[str]) -> int:
 def test_a_preview_changes_nothing_an_apply_does_and_a_second_one_finds_nothing_to_do(copy: Copy) -> None:
     assert changed(copy.play("--check")) > 3
     assert not (copy.root / "etc" / "emrctl" / "backup.json").exists()
+    put = ["etc/emrctl/secrets/restic-far.env", "etc/emrctl/secrets/restic-far.key", "etc/emrctl/luks/md0-records"]
+    for path in put:
+        (copy.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (copy.root / path).touch(mode=0o600)
     done = copy.play()
     assert changed(done) > 6
+    escrow = (copy.root / "etc/emrctl/secrets/ESCROW.txt").read_text(encoding="utf-8")
+    assert [path for path in put if f"- /{path}\n" not in escrow] == [], "without them nobody opens the copies either"
     assert "a canary password" not in done.stdout
     assert "vừa tạo mật khẩu kho nas." in done.stdout, "the play tells people what to print and seal"
     secrets = copy.root / "etc" / "emrctl" / "secrets"
@@ -150,31 +158,66 @@ def test_a_restic_that_is_too_old_is_refused_with_the_way_to_a_newer_one(copy: C
     assert "cũ hơn 0.18" in done.stdout
 
 
-def test_the_storage_thins_out_by_the_lines_that_the_play_wrote(copy: Copy) -> None:
+def test_settings_that_the_inventory_names_no_more_are_taken_back(copy: Copy) -> None:
+    """A proxy that is gone would keep every update away; a log server that is gone fills the queue."""
+    left = ["apt/apt.conf.d/01-emrctl-proxy", "rsyslog.d/60-emrctl-forward.conf", "rsyslog.d/40-emrctl-central.conf"]
+    for path in left:
+        (copy.root / "etc" / path).parent.mkdir(parents=True, exist_ok=True)
+        (copy.root / "etc" / path).write_text("", encoding="utf-8")
+    roles = [f"{ROOT}/playbooks/roles/{name}" for name in ("security_updates", "log_keeping", "log_store")]
+    tasks = [{"ansible.builtin.include_role": {"name": name, "tasks_from": "withdraw.yml"}} for name in roles]
+    book = [{"hosts": "all", "gather_facts": False, "tasks": tasks}]
+    (copy.root / "tmp" / "withdraw.yml").write_text(json.dumps(book), encoding="utf-8")
+    without = {f"log_{name}_init": {"stat": {"exists": False}} for name in ("keeping", "store")}
+    named = without | {"security_updates_proxy": "http://10.0.10.5:3142", "log_keeping_server": "10.0.10.6"}
+    done = copy.play(name="/tmp/withdraw", settings=named | {"log_store_enabled": True})
+    assert changed(done) == 0
+    assert changed(copy.play(name="/tmp/withdraw", settings=without)) == 3
+    assert [path for path in left if (copy.root / "etc" / path).exists()] == []
+
+
+def test_the_storage_thins_out_by_spans_that_no_source_can_fill_with_junk(copy: Copy) -> None:
     folder, secret = "/srv/backup/sv-01", "/etc/emrctl/retention-password"
     settings = {
         "backup_repository_address": "127.0.0.1",
         "backup_repository_accounts": ["sv-01:$2y$05$notarealhash"],
-        "backup_repository_retention": [{"name": "sv-01", "path": folder, "password_file": secret}],
-        "backup_repository_keep": "--keep-daily 2",
+        "backup_repository_retention": [{"name": "sv-01", "location": folder, "password_file": secret}],
     }
-    done = copy.play(name="backup-storage", settings=settings)
-    assert changed(done) > 3
+    assert changed(copy.play(name="backup-storage", settings=settings)) > 3
+    more = {"backup_repository_accounts": ["sv-01:$2y$05$notarealhash", "sv-02:$2y$05$another"]}
+    later = ("--check", "--start-at-task", "'Make the account that owns the repositories'")
+    assert changed(copy.play(*later, name="backup-storage", settings=settings | more)) == 1, "a preview shows it"
     unit = (copy.root / "etc/systemd/system/emr-retention.service").read_text(encoding="utf-8")
-    lines = [line.removeprefix("ExecStart=") for line in unit.splitlines() if line.startswith("ExecStart=")]
-    assert [line.split()[5] for line in lines] == ["unlock", "forget"]
+    (thin_out,) = [line.removeprefix("ExecStart=") for line in unit.splitlines() if line.startswith("ExecStart=")]
     account = ["setpriv", "--reuid=emrbackup", "--regid=emrbackup", "--clear-groups"]
 
     def as_account(line: str) -> subprocess.CompletedProcess[str]:
-        return copy.run(*account, "env", "RESTIC_CACHE_DIR=/tmp/retention-cache", "sh", "-c", line)
+        return copy.run(*account, "env", "RESTIC_CACHE_DIR=/tmp/cache", "sh", "-c", line)
 
     (copy.root / secret.lstrip("/")).write_text("a password of a test\n", encoding="utf-8")
     assert copy.run("sh", "-c", f"chown emrbackup {secret}; chmod 600 {secret}").returncode == 0
     restic = f"/usr/local/bin/restic --repo {folder} --password-file {secret}"
-    saved = [f"{restic} backup --host sv-01 --tag emr --time '2026-11-0{day} 01:00:00' /etc/hostname" for day in "234"]
-    for line in (f"{restic} init", *saved, *lines):
-        told = as_account(line)
+
+    def saved(days: int, *hours: int) -> list[str]:
+        """Snapshots of a day, those of the source itself at one o'clock."""
+        day = datetime.now().astimezone() + timedelta(days=days)
+        times = [f"{day:%Y-%m-%d} {hour:02}:00:00" for hour in hours]
+        told = as_account(";".join(f"{restic} backup -q --host sv-01 --time '{at}' /etc/hostname" for at in times))
         assert told.returncode == 0, told.stderr
-    listed = json.loads(as_account(f"{restic} snapshots --json").stdout)
-    assert [one["time"][:10] for one in listed] == ["2026-11-03", "2026-11-04"]
+        return [at[:13].replace(" ", "T") for at in times]
+
+    def kept() -> list[str]:
+        return [one["time"][:13] for one in json.loads(as_account(f"{restic} snapshots --json").stdout)]
+
+    assert as_account(f"{restic} init").returncode == 0
+    # Somebody has taken the source and saves junk later on each day: of a policy of days it would be the newest.
+    (old, _, late), recent = saved(-70, 1, 2, 3), saved(-1, 1, 2)
+    told = as_account(thin_out)
+    assert told.returncode == 0, told.stderr
+    assert kept() == [old, late, *recent]
     assert as_account(f"{restic} check").returncode == 0
+    saved(2, 1)
+    told = as_account(thin_out)
+    assert (told.returncode, "emr-retention: Kho sv-01: 1 bản chụp" in told.stderr) == (1, True), told.stderr
+    assert "nothing was thinned out" in told.stderr
+    assert len(kept()) == 5

@@ -124,6 +124,74 @@ def test_a_play_is_given_the_intended_network_and_no_inventory_can_put_another_i
     assert b"4000" not in run.events_raw
 
 
+def test_the_backup_job_is_told_what_the_adopted_register_leaves_out(here: Here) -> None:
+    """As plays really run, from a copy with no inventory beside it: else wrong excludes would judge themselves."""
+    shutil.copytree(ROOT / "playbooks" / "roles" / "backup", here.folder / "books" / "roles" / "backup")
+    target, role = here.folder / "backup.json", "{{ playbook_dir }}/roles/backup"
+    sets = [{"name": "pacs", "excludes": ["*.dcm"], "declared_excludes": ["*.dcm"]}, {"name": "more"}]
+    task = {"name": "Write", "vars": {"backup_datasets": sets, "backup_repositories": []}}
+    task["ansible.builtin.template"] = {"src": f"{role}/templates/backup.json.j2", "dest": str(target), "mode": "0600"}
+    files = [f"{role}/{part}/main.yml" for part in ("defaults", "vars")]
+    books = [{"hosts": "all", "gather_facts": False, "vars_files": files, "tasks": [task]}]
+    given = {"vlans": [], "backups": {"excludes": {"here": {"pacs": []}, "elsewhere": {"more": ["*"]}}}}
+    run = here.run("", apply, json.dumps(books), network=given)
+    assert run.state == "successful", run.detail
+    pacs, more = json.loads(target.read_text(encoding="utf-8"))["datasets"]
+    assert (pacs["excludes"], pacs["declared_excludes"]) == (["*.dcm"], [])
+    assert "declared_excludes" not in more, "the register does not know it here"
+
+
+def test_what_would_end_a_line_of_a_unit_or_of_nginx_is_refused_before_anything_changes(tmp_path: Path) -> None:
+    """A value that goes into a file of settings is one word there, whatever the inventory says."""
+    more, path = "/srv/x --no-auth", "/srv/x"
+    retention = {"name": "sv-01", "path": path, "password_file": path}
+    storage = {"role_of": "backup_repository", "backup_repository_address": "127.0.0.1"}
+    storage |= {"backup_repository_accounts": ["a:$2y$05$none"], "backup_restic_source": ""}
+    product = {"role_of": "control_plane", "control_plane_key": path, "control_plane_certificate": path}
+    wrong = {
+        "folder": storage | {"backup_repository_folder": more},
+        "certificate": storage | {"backup_repository_cert": more, "backup_repository_key": path},
+        "key": storage | {"backup_repository_cert": path, "backup_repository_key": more},
+        "keep": storage | {"backup_repository_keep": "--keep-within 7d --repo /srv"},
+        "path": storage | {"backup_repository_retention": [retention | {"path": more}]},
+        "location": storage
+        | {"backup_repository_retention": [{"name": "a", "location": "rest:http://a:b@c/", "password_file": path}]},
+        "secret": storage | {"backup_repository_retention": [retention | {"password_file": "secret"}]},
+        "pages": product | {"control_plane_certificate": "/etc/x; include /tmp/x"},
+        "pages-key": product | {"control_plane_key": "/etc/x;\nroot /"},
+    }
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    inventory = {"all": {"hosts": {name: local | values for name, values in wrong.items()}}}
+    (tmp_path / "inventory.json").write_text(json.dumps(inventory), encoding="utf-8")
+    task = {"ansible.builtin.include_role": {"name": "{{ role_of }}"}}
+    (tmp_path / "try.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
+    argv = [Path(sys.executable).parent / "ansible-playbook", "--check", "-f", "2", "-i", "inventory.json", "try.yml"]
+    roles = os.environ | {"ANSIBLE_ROLES_PATH": str(ROOT / "playbooks" / "roles")}
+    done = subprocess.run(argv, cwd=tmp_path, env=roles, capture_output=True, text=True, timeout=120, check=False)
+    refused = re.findall(r"^fatal: \[([\w-]+)\].*Nothing was changed", done.stdout, re.MULTILINE)
+    assert sorted(refused) == sorted(wrong), done.stdout[-3000:]
+    assert re.findall(r"changed=(\d+) +unreachable=0 +failed=(\d+)", done.stdout) == [("0", "1")] * len(wrong)
+
+
+def test_no_serial_number_that_was_left_in_wipes_an_array_that_did_not_start(here: Here) -> None:
+    books = here.folder / "books"
+    (books / "library").mkdir(parents=True)
+    member = {"path": "/dev/none", "array": "", "holds": ["linux_raid_member"], "used_by": [], "keeps": "/dev/md0"}
+    told = {"disks": {"A": member, "B": member}, "arrays": []}
+    (books / "library" / "emr_disks.py").write_text(
+        "from ansible.module_utils.basic import AnsibleModule\n"
+        "module = AnsibleModule(argument_spec={'serials': {'type': 'list'}}, supports_check_mode=True)\n"
+        f"module.exit_json(**{told})\n"
+    )
+    settings = {"storage_array": {"name": "md0", "level": 1, "serials": ["A", "B"]}, "storage_wipe_serials": ["A", "B"]}
+    tasks = f"{ROOT}/playbooks/roles/storage/tasks/array.yml"
+    book = {"hosts": "all", "gather_facts": False, "vars": settings, "tasks": [{"include_tasks": tasks}]}
+    run = here.run("", preview, json.dumps([book]))
+    assert run.state == "failed"
+    assert "which stands in /etc/mdadm/mdadm.conf and is not running" in run.detail
+    assert not [task.task for task in run.tasks if task.status == "would_change"]
+
+
 def test_when_a_play_has_lost_all_of_its_hosts_the_later_ones_are_still_carried_out(here: Here) -> None:
     """Ansible by itself would give up; the site must not be kept from the router by a printer that knows nobody."""
     books, names = here.folder / "books", ("here-1", "here-2", "here-3")

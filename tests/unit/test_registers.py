@@ -5,6 +5,7 @@ import shutil
 import pytest
 import yaml
 
+from controlplane.bootstrap.rules import left_out
 from controlplane.collect.inventory import load_inventory
 from controlplane.collect.registers import FORMS, load_registers
 from controlplane.collect.yaml_file import InventoryError
@@ -98,6 +99,18 @@ def test_what_cannot_be_vouched_for_is_refused_and_the_others_go_on(folder, case
     assert error.file == f"registers/{name}.yaml"
     assert line is None or error.line == line
     assert [other for other, value in found.items() if isinstance(value, InventoryError)] == [name]
+
+
+def test_plays_are_given_the_excludes_of_an_adopted_register_and_told_of_a_broken_one(folder):
+    path = folder / "backups.yaml"
+    text = path.read_text(encoding="utf-8").replace("excludes: []", "excludes: ['*.tmp']", 1)
+    path.write_text(text, encoding="utf-8")
+    assert left_out(load_registers(folder, folder.parent, KNOWN)["backups"]) == {"excludes": {}}
+    path.write_text(text.replace("reviewed_on: null", "reviewed_on: 2026-11-20"), encoding="utf-8")
+    given = left_out(load_registers(folder, folder.parent, KNOWN)["backups"])["excludes"]
+    assert (given["sv-01"]["his-database"], given["sv-01"]["pacs-images"]) == (["*.tmp"], [])
+    path.write_text("reviewed_on: [", encoding="utf-8")
+    assert "backups.yaml" in left_out(load_registers(folder, folder.parent, KNOWN)["backups"])["error"]
 
 
 def test_a_missing_register_and_a_strange_file_are_said(folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,7 +38,8 @@ class Module:
         found = self._marks.get(argv[3], [])
         if found is None:
             return 1, "", "wipefs: error: Input/output error\n"
-        return 0, json.dumps({"signatures": [{"type": one} for one in found]}) if found else "", ""
+        marks = [one if isinstance(one, dict) else {"type": one} for one in found]
+        return 0, json.dumps({"signatures": marks}) if marks else "", ""
 
     def fail_json(self, msg: str) -> None:
         raise Ended(msg)
@@ -71,7 +73,7 @@ ARRAY = {"name": "md0", "type": "raid1", "mountpoints": [None]}
 
 def test_an_empty_disk_holds_nothing_and_nothing_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert look(monkeypatch, [disk("A"), disk("B", name="sdb")], {}, "A") == {
-        "A": {"path": "/dev/sda", "size": 1000, "array": "", "holds": [], "used_by": []}
+        "A": {"path": "/dev/sda", "size": 1000, "array": "", "holds": [], "used_by": [], "keeps": ""}
     }
 
 
@@ -108,6 +110,28 @@ def test_data_and_use_are_told_apart(
 def test_a_member_of_an_array_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
     found = look(monkeypatch, [disk("A", ARRAY)], {"/dev/sda": ["linux_raid_member"]}, "A")["A"]
     assert (found["array"], found["used_by"]) == ("md0", ["raid1 md0"])
+
+
+@pytest.mark.parametrize(
+    ("running", "uuid", "keeps"),
+    [
+        ([], "12345678-9ABC-def0-1234-56789abcdef0", "/dev/md0"),
+        (["md0"], "12345678-9ABC-def0-1234-56789abcdef0", ""),  # a member that it has lost and does without
+        ([], "00000000-0000-0000-0000-000000000000", ""),  # of another machine
+    ],
+)
+def test_a_member_of_an_array_that_did_not_start_says_which(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, running: list[str], uuid: str, keeps: str
+) -> None:
+    conf = tmp_path / "mdadm.conf"
+    conf.write_text("HOMEHOST <system>\nARRAY /dev/md0 metadata=1.2 UUID=12345678:9abcdef0:12345678:9abcdef0\n")
+    (tmp_path / "dev").mkdir()
+    for name in running:
+        (tmp_path / "dev" / name).touch()
+    monkeypatch.setattr(emr_disks, "WRITTEN_DOWN", conf)
+    monkeypatch.setattr(emr_disks, "DEVICES", tmp_path / "dev")
+    found = look(monkeypatch, [disk("A")], {"/dev/sda": [{"type": "linux_raid_member", "uuid": uuid}]}, "A")["A"]
+    assert (found["holds"], found["used_by"], found["keeps"]) == (["linux_raid_member"], [], keeps)
 
 
 def test_two_disks_with_one_serial_number_are_refused_only_when_it_is_asked_for(

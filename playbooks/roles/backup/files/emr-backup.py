@@ -16,17 +16,17 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime
 from pathlib import Path
 
 from emr_causes import INCOMPLETE, NOT_ASKED, deletion_answer
-from emr_files import compare_files, entry, excluded, files_below, head, read_listing, verify
-from emr_restic import attempt, failure, restic, snapshots
+from emr_files import compare_files, entry, excluded, files_below, head, literal, read_listing, verify
+from emr_restic import attempt, failure, restic, seconds_of, snapshots
 from emr_sources import dump_fault, gather
 from emr_words import JobError, say, tell
 
@@ -34,6 +34,7 @@ CONFIG = Path(os.environ.get("EMR_BACKUP_CONFIG", "/etc/emrctl/backup.json"))
 STATE = Path(os.environ.get("EMR_BACKUP_STATE", "/var/lib/emrctl/backup"))
 CANARY = "emr-canary"
 NOT_THERE = r"does not exist|no such file|unable to open config file.*(404|not found)"
+LEAST_FREE_BYTES = 1_000_000_000  # what a restore for trial leaves free on its disk, as that of the control plane does
 TRIES = 2  # of a backup whose files change while it runs: its list of hashes must be of what was saved
 
 
@@ -239,7 +240,10 @@ def drill(config, dataset):
     """Restore the newest snapshot and compare every file with its hash."""
     began, name = time.time(), dataset["name"]
     snapshot, repository = newest(config, dataset)
-    with tempfile.TemporaryDirectory(prefix="emr-drill-") as place:
+    with scratch(config, "drill") as place:
+        words = ("--json", "--no-lock", "stats", "--mode", "restore-size", snapshot["id"])
+        wanted = json.loads(restic(config, repository, *words).out.strip().splitlines()[-1])["total_size"]
+        refuse_without_room(dataset, "drill", wanted, place)
         done = attempt(config, repository, "--no-lock", "restore", snapshot["id"], "--target", place)
         ok = done.exit_code == 0
         if not ok:
@@ -256,7 +260,7 @@ def drill(config, dataset):
     found = {"at": int(time.time()), "ok": ok and seen.right > 0 and not wrong, "repository": repository["name"]}
     found |= {"rto_seconds": round(time.time() - began), "hashes_verified": seen.right, "hashes_wrong": wrong}
     found |= {"hashes_changed": len(seen.changed), "rpo_seconds": max(0, round(began - seconds_of(snapshot["time"])))}
-    keep(load("dataset", name) | {"last_drill": found})
+    keep_try("drill", name, {"last_drill": found})
     return found["ok"]
 
 
@@ -270,11 +274,13 @@ def spot(config, dataset):
         return True
     snapshot, repository = newest(config, dataset)
     out = restic(config, repository, "--json", "--no-lock", "ls", snapshot["id"]).out
-    archive = {d["path"] for d in map(json.loads, out.splitlines()) if d.get("type") == "file"}
+    archive = {d["path"]: d.get("size", 0) for d in map(json.loads, out.splitlines()) if d.get("type") == "file"}
 
     @contextlib.contextmanager
     def restored(patterns):
-        with tempfile.TemporaryDirectory(prefix="emr-spot-") as place:
+        with scratch(config, "spot") as place:
+            asked = set(patterns)
+            refuse_without_room(dataset, "spot", sum(archive[p] for p in archive if literal(p) in asked), place)
             only = [word for pattern in patterns for word in ("--include", pattern)]
             restic(config, repository, "--no-lock", "restore", snapshot["id"], "--target", place, *only)
             yield Path(place)
@@ -290,8 +296,29 @@ def spot(config, dataset):
     figures = {k: len(v) if isinstance(v, tuple) else v for k, v in vars(found).items() if k != "not_archived"}
     left_out = sum(excluded(path, dataset.get("excludes", [])) for path in files_below(paths))
     figures |= {"left_out": left_out, "seed": seed, "repository": repository["name"], "snapshot": snapshot["id"]}
-    keep(load("dataset", name) | {"last_spot": {"at": int(time.time())} | figures})
+    keep_try("spot", name, {"last_spot": {"at": int(time.time())} | figures})
     return found.ok
+
+
+def scratch(config, verb):
+    """A folder of root's alone for a restore, gone afterwards; not in /tmp, which may lie in the memory."""
+    return tempfile.TemporaryDirectory(prefix=f"emr-{verb}-", dir=config.get("scratch", "/var/tmp"))  # noqa: S108
+
+
+def refuse_without_room(dataset, verb, wanted, place):
+    """A try that nobody watches must not fill the disk of a server that is in use. Raises JobError, and records it."""
+    free = shutil.disk_usage(place).free
+    if wanted + LEAST_FREE_BYTES > free:
+        why = {f"last_{verb}_not_tried_at": int(time.time()), f"last_{verb}_not_tried_why": "no_room"}
+        keep(load("dataset", dataset["name"]) | why)
+        sizes = {"wanted": wanted // 10**6, "free": free // 10**6, "least": LEAST_FREE_BYTES // 10**6}
+        raise JobError("no_room", name=dataset["name"], path=Path(place).parent, **sizes)
+
+
+def keep_try(verb, name, found):
+    """Record what a try found out; that an earlier one had no room is over."""
+    document = load("dataset", name) | found
+    keep({key: value for key, value in document.items() if not key.startswith(f"last_{verb}_not_tried")})
 
 
 def newest(config, dataset):
@@ -307,11 +334,6 @@ def newest(config, dataset):
     if not found:
         raise JobError("no_snapshot", name=name)
     return max(found, key=lambda one: one[0])[1:]
-
-
-def seconds_of(text):
-    """restic's time as seconds since 1970."""
-    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text.replace("Z", "+00:00"))).timestamp()
 
 
 def init(config, repository):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from datetime import datetime
 from pathlib import Path
 
 from emr_causes import cause, last_words, run_within
@@ -97,6 +99,11 @@ def snapshots(config, repository, *words):
     """Snapshots in order of time; looking takes no lock."""
     out = restic(config, repository, "--json", "--no-lock", "snapshots", *words).out
     return sorted(json.loads(out) or [], key=lambda s: s["time"])
+
+
+def seconds_of(text):
+    """restic's time as seconds since 1970."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text.replace("Z", "+00:00"))).timestamp()
 
 
 def _start(config, repository, words, seconds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 SENTENCES = {
     "wrong_password": (
@@ -172,6 +173,14 @@ SENTENCES = {
         "{name}: không có bản chụp nào để diễn tập.",
         "{name}: there is no snapshot to rehearse with.",
     ),
+    "no_room": (
+        "{name}: không thử khôi phục vì {path} chỉ còn {free} MB, cần {wanted} MB và phải chừa {least} MB; kết quả lần trước giữ nguyên và sẽ quá hạn. Hãy dọn ổ hoặc đặt backup_scratch_folder trên ổ lớn hơn.",
+        "{name}: nothing was restored for trial, since {path} has {free} MB left and {wanted} MB are needed with {least} MB to spare; the earlier result stands and will grow too old. Make room, or set backup_scratch_folder on a larger disk.",
+    ),
+    "ahead": (
+        "Kho {repository}: {count} bản chụp ghi thời điểm chưa tới, ví dụ {id} ({when}), nên không dọn gì cả; mọi bản còn nguyên. Hãy xem đồng hồ hai máy; nếu không phải do đồng hồ, máy nguồn có thể đã bị chiếm: báo người phụ trách an ninh mạng.",
+        "Repository {repository}: {count} snapshots claim a time that has not come, {id} ({when}) for one, so nothing was thinned out and all are whole. Look at both clocks; if it is not the clocks, the source may have been taken over: tell the security officer.",
+    ),
     "broken": (
         "{name}: dừng vì lỗi ngoài dự kiến {why}. Các bộ dữ liệu khác vẫn được làm tiếp.",
         "{name}: ended by an error that nobody foresaw, {why}. The others go on.",
@@ -204,4 +213,4 @@ def say(code, **figures):
 
 def tell(words):
     """A line that is ready."""
-    sys.stderr.write(f"emr-backup: {words}\n")
+    sys.stderr.write(f"{Path(sys.argv[0]).stem}: {words}\n")

@@ -24,7 +24,9 @@ author: [hospital IT]
 """
 RETURN = """
 disks:
-  description: By serial number, path, size in bytes, the array it is in, what it holds and what uses it.
+  description: >-
+    By serial number, path, size in bytes, the array it is in, what it holds and what uses it, and the array that this
+    machine wrote down for its next start, that the disk belongs to and that is not running.
   returned: always
   type: dict
 arrays:
@@ -34,6 +36,8 @@ arrays:
   elements: str
 """
 COLUMNS = "NAME,PATH,TYPE,SERIAL,SIZE,MOUNTPOINTS"
+WRITTEN_DOWN = Path("/etc/mdadm/mdadm.conf")
+DEVICES = Path("/dev")
 
 
 def users(device: dict[str, Any]) -> list[str]:
@@ -46,20 +50,34 @@ def users(device: dict[str, Any]) -> list[str]:
     return found
 
 
-def signatures(module: AnsibleModule, path: str) -> list[str]:
-    """The marks that filesystems, partition tables, arrays, volumes and encryption leave on a disk."""
+def signatures(module: AnsibleModule, path: str) -> tuple[list[str], set[str]]:
+    """The marks that filesystems, partition tables, arrays, volumes and encryption leave, and the arrays' UUIDs."""
     code, out, errors = module.run_command(["wipefs", "--no-act", "--json", path])
     if code != 0:
-        return [f"something that cannot be read ({errors.strip()[:100]})"]
+        return [f"something that cannot be read ({errors.strip()[:100]})"], set()
     found = json.loads(out)["signatures"] if out.strip() else []
-    return sorted({str(one.get("type")) for one in found})
+    arrays = {plain(str(one.get("uuid"))) for one in found if one.get("type") == "linux_raid_member"}
+    return sorted({str(one.get("type")) for one in found}), arrays
+
+
+def plain(uuid: str) -> str:
+    """A UUID without the signs that wipefs and mdadm set into it, each in its own places."""
+    return re.sub(r"[^0-9a-f]", "", uuid.lower())
+
+
+def missing_arrays() -> dict[str, str]:
+    """UUID -> device of the arrays that are written down for the next start and are not running."""
+    text = WRITTEN_DOWN.read_text(encoding="utf-8", errors="replace") if WRITTEN_DOWN.exists() else ""
+    lines = re.findall(r"(?im)^ARRAY\s+(\S+)\s.*?\bUUID=([0-9a-f:]+)", text)
+    return {plain(uuid): device for device, uuid in lines if not (DEVICES / device.removeprefix("/dev/")).exists()}
 
 
 def describe(module: AnsibleModule, device: dict[str, Any]) -> dict[str, Any]:
     """One disk in figures and words."""
     children = device.get("children") or []
     arrays = sorted({c["name"] for c in children if str(c.get("type", "")).startswith(("raid", "md", "linear"))})
-    holds = signatures(module, device["path"])
+    holds, members_of = signatures(module, device["path"])
+    missing = missing_arrays()
     if any(child.get("type") == "part" for child in children):
         holds.append("partitions")
     return {
@@ -68,6 +86,7 @@ def describe(module: AnsibleModule, device: dict[str, Any]) -> dict[str, Any]:
         "array": arrays[0] if arrays else "",
         "holds": holds,
         "used_by": sorted(set(users(device))),
+        "keeps": next((missing[uuid] for uuid in sorted(members_of) if uuid in missing), ""),
     }
 
 
@@ -87,7 +106,7 @@ def main() -> None:
         disks[serial] = describe(module, device)
     if twice:
         module.fail_json(msg=f"Two disks have the serial number {min(twice)}, so it names neither.")
-    arrays = sorted(path.name for path in Path("/dev").iterdir() if re.fullmatch(r"md[0-9]+", path.name))
+    arrays = sorted(path.name for path in DEVICES.iterdir() if re.fullmatch(r"md[0-9]+", path.name))
     module.exit_json(changed=False, disks=disks, arrays=arrays)
 
 
