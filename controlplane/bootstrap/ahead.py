@@ -84,6 +84,6 @@ class Ahead(Judgements):
             state, zone = self.archive.state(), self.settings.timezone
             ledger = judge_all(j.catalog, j.assets.values(), state, j.at, self.today)
             until = good_until(ledger, state, zone)
-            levels, stays = levels_until(ledger, until), stay_met(ledger, state, zone)
+            levels, stays = levels_until(ledger, state, until, zone), stay_met(ledger, state, zone)
             self._aged = (j, days, Ageing(expiring(ledger, state, zone, days), until, levels, stays))
         return self._aged[2]

@@ -40,8 +40,13 @@ def good_until(ledger: Ledger, state: State, zone: tzinfo) -> Mapping[str, Endin
     return {criterion.id: _first_fatal(ledger, state, criterion, zone) for criterion in holding}
 
 
-def levels_until(ledger: Ledger, endings: Mapping[str, Ending | None]) -> Mapping[GroupKey, Ending | None]:
-    """Until when each proven level stands: the first end among the criteria that it asks for."""
+def levels_until(
+    ledger: Ledger, state: State, endings: Mapping[str, Ending | None], zone: tzinfo
+) -> Mapping[GroupKey, Ending | None]:
+    """Until when each proven level stands: the first end among the criteria that it asks for.
+
+    A level in which nothing is met any more is not proven either, although what no longer applies still holds.
+    """
     found: dict[GroupKey, Ending | None] = {}
     for one in ledger.card.groups:
         if one.proven is None:
@@ -49,8 +54,9 @@ def levels_until(ledger: Ledger, endings: Mapping[str, Ending | None]) -> Mappin
         framework = ledger.plan.catalog.frameworks[one.framework]
         group = next(g for g in framework.groups if g.id == one.group)
         asked = asked_with(framework.rule, group, one.proven)
-        mine = (c for c in framework.criteria if c.group == group.id and c.scored and not asked.isdisjoint(c.levels))
-        ends = (endings[c.id] for c in mine)
+        mine = [c for c in framework.criteria if c.group == group.id and c.scored and not asked.isdisjoint(c.levels)]
+        ends = [endings[c.id] for c in mine]
+        ends += [_last_met(ledger, state, [c for c in mine if level in c.levels], zone) for level in asked]
         found[one.framework, one.group] = min((end for end in ends if end is not None), default=None)
     return found
 
@@ -98,6 +104,15 @@ def _first_fatal(ledger: Ledger, state: State, criterion: Criterion, zone: tzinf
     """The first end after which the criterion no longer holds; other evidence may carry it over an end."""
     for end in sorted(_endings(ledger, state, criterion, zone)):
         if _verdict_at(ledger, state, criterion, end.until + timedelta.resolution, zone) not in HOLDS:
+            return end
+    return None
+
+
+def _last_met(ledger: Ledger, state: State, criteria: Sequence[Criterion], zone: tzinfo) -> Ending | None:
+    """The first end after which none of these is met any more."""
+    for end in sorted(end for criterion in criteria for end in _endings(ledger, state, criterion, zone)):
+        after = end.until + timedelta.resolution
+        if not any(_verdict_at(ledger, state, c, after, zone) is Verdict.MET for c in criteria):
             return end
     return None
 
