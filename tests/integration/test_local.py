@@ -44,15 +44,25 @@ def test_this_machine_answers_every_question_in_its_own_way() -> None:
 
 
 def test_two_looks_give_the_same_figures_where_nothing_changed() -> None:
-    """Storage grows with change: bytes are kept where a figure moves, and only a few figures move by themselves."""
-    first, second = look(SHELL_FACTS, 120.0), look(SHELL_FACTS, 120.0)
+    """Storage grows with change: bytes are kept where a figure moves, and only a few figures move by themselves.
+
+    The machine is shared: a test beside this one may start a real daemon (rsyslogd) between two looks. What moves by
+    itself moves each time; what others moved stands still in one pair of looks or another.
+    """
     readers = {fact.name: fact.reader for fact in SHELL_FACTS}
-    moved = {
-        a.fact
-        for a, b in zip(first.replies, second.replies, strict=True)
-        if a.outcome is b.outcome is Outcome.ANSWERED and readers[a.fact](text(a)) != readers[a.fact](text(b))
-    }
-    assert moved <= {"cpu.load", "memory.use", "net.listening", "disk.usage", "log.room"}
+    moving = set(readers)
+    before = look(SHELL_FACTS, 120.0)
+    for _ in range(4):
+        after = look(SHELL_FACTS, 120.0)
+        moving &= {
+            a.fact
+            for a, b in zip(before.replies, after.replies, strict=True)
+            if a.outcome is b.outcome is Outcome.ANSWERED and readers[a.fact](text(a)) != readers[a.fact](text(b))
+        }
+        if moving <= {"cpu.load", "memory.use", "net.listening", "disk.usage", "log.room"}:
+            return
+        before = after
+    raise AssertionError(moving)
 
 
 def text(reply: Reply) -> str:
