@@ -32,7 +32,8 @@ SHELF: dict[str, tuple[str, ...]] = {
     "debian": (
         *("libpam-pwquality", "auditd", "rsyslog", "fail2ban", "unattended-upgrades", "apparmor", "debsecan"),
         *("python3-systemd", "dconf-cli", "clamav", "clamav-daemon", "clamav-freshclam", "cups", "cups-client"),
-        *("prometheus", "prometheus-alertmanager", "curl"),
+        *("prometheus", "prometheus-alertmanager", "curl", "prometheus-postgres-exporter"),
+        *("prometheus-node-exporter-collectors", "nvme-cli", "jq"),
         *("mdadm", "lvm2", "smartmontools", "btrfs-progs", "acl", "rsync", "rclone", "restic", "fuse", "nginx"),
         *("postgresql", "python3-venv"),
     ),

@@ -132,6 +132,7 @@ def hospital(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hos
     assert lab.run_lab("up", "--fresh").returncode == 0
     # What makes a workstation one with a desktop, to the collectors and to the play.
     lab.inside("pc-01", ["mkdir", "-p", "/usr/share/xsessions"], check=True)
+    lab.inside("sv-01", ["apt-get", "install", "-y", "-q", "--no-install-recommends", "postgresql"], check=True)
     place = Hospital(lab, tmp_path_factory.mktemp("roles"))
     place.emrctl("init")
     plane = place.plane()
@@ -177,6 +178,18 @@ def test_after_the_plays_every_check_that_names_one_is_met(hospital: Hospital, a
     assert set(left) <= allowed, {key: word for key, word in left.items() if key not in allowed}
     stale = {check for check, _ in allowed} - {check for check, _ in left}
     assert not stale, f"met after all: {stale}"
+
+
+def test_what_the_database_says_reaches_prometheus(hospital: Hospital, applied: Any) -> None:
+    """By the database's own socket and without a password, by an account that reads figures and no table."""
+    ask = "curl -sfG http://127.0.0.1:9090/api/v1/query --data-urlencode"
+    told = hospital.lab.inside("sv-01", ["sh", "-c", f"{ask} 'query=pg_up{{job=\"databases\"}}'"], check=True).stdout
+    assert [(one["metric"]["asset"], one["value"][1]) for one in json.loads(told)["data"]["result"]] == [("sv-01", "1")]
+    may = "SELECT rolsuper OR rolcreaterole OR rolcreatedb, rolpassword FROM pg_authid WHERE rolname = 'prometheus'"
+    seen = hospital.lab.inside("sv-01", ["su", "postgres", "-c", f'psql -XAtc "{may}"'], check=True).stdout
+    assert seen.strip() == "f|"
+    heard = hospital.lab.inside("sv-01", ["ss", "-Hlnt", "sport = :9187"], check=True).stdout
+    assert [line.split()[3] for line in heard.splitlines()] == ["127.0.0.1:9187"], "the monitor is this machine itself"
 
 
 @pytest.mark.timeout(900)
