@@ -16,7 +16,6 @@ from controlplane.backup.spot import compare
 from controlplane.bootstrap.proofs import DRILL, Proofs, Row
 from controlplane.collect.facts.record_backup import queried
 from controlplane.collect.yaml_file import InventoryError
-from controlplane.reports.minutes import render_minutes
 from controlplane.settings import OWN_RESTIC
 
 log = logging.getLogger(__name__)
@@ -36,6 +35,8 @@ class Backing(Proofs):
 
         A drill that failed is kept, too. Raises ``BackupError`` for what is not declared.
         """
+        from controlplane.reports.minutes import render_minutes  # noqa: PLC0415  # docx is slow to load
+
         row = self._dataset(dataset)
         wanted = repository or next(iter(row["repositories"]), "")
         drill = rehearse(

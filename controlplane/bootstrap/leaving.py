@@ -9,7 +9,7 @@ from typing import Any
 
 from controlplane import texts
 from controlplane.bootstrap.looking import Looking
-from controlplane.reports.weekly import EvidenceLine, IsoWeek, LookLine, render_weekly
+from controlplane.reports.weeks import EvidenceLine, IsoWeek, LookLine
 from controlplane.store.bundle import SigningKey, export
 from controlplane.store.copies import save_copy
 
@@ -22,6 +22,8 @@ class Leaving(Looking):
 
         A week without a round of its own shows the newest figures there are, and says so. The report is linked.
         """
+        from controlplane.reports.weekly import render_weekly  # noqa: PLC0415  # docx is slow to load
+
         now = self.clock()
         ended = datetime.combine(week.sunday + timedelta(days=1), time(), self.settings.timezone).astimezone(UTC)
         past = self.archive.last_round(ended) is not None and ended < now

@@ -21,8 +21,6 @@ from controlplane.collect.local import LocalTransport
 from controlplane.collect.record import Holdings
 from controlplane.collect.registers import Registers, load_registers
 from controlplane.collect.service import ServiceTransport
-from controlplane.collect.snmp import SnmpTransport
-from controlplane.collect.ssh import SshTransport
 from controlplane.collect.yaml_file import InventoryError
 from controlplane.domain.catalog import CatalogError, catalog_body, catalog_from, make_catalog
 from controlplane.domain.chain import canonical, digest, plain
@@ -144,6 +142,10 @@ class Rules:
 
     @cached_property
     def _transports(self) -> Mapping[str, gathering.Transport]:
+        # Slow to load, and most verbs look at no host.
+        from controlplane.collect.snmp import SnmpTransport  # noqa: PLC0415
+        from controlplane.collect.ssh import SshTransport  # noqa: PLC0415
+
         wait = self.settings.connect_timeout_seconds
         known = self.settings.known_hosts_file
         ssh = SshTransport(known_hosts=known, connect_timeout_seconds=wait)

@@ -16,7 +16,7 @@ from controlplane.collect.yaml_file import InventoryError
 from controlplane.console import Screen
 from controlplane.domain.catalog import CatalogError
 from controlplane.plays import PlayError
-from controlplane.reports.weekly import WeekError
+from controlplane.reports.weeks import WeekError
 from controlplane.settings import SettingsError
 from controlplane.store.accounts import AccountError
 from controlplane.store.archive import ArchiveError, BusyError

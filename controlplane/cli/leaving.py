@@ -19,7 +19,7 @@ from controlplane.cli.base import (
     screen,
     write_whole,
 )
-from controlplane.reports.weekly import IsoWeek
+from controlplane.reports.weeks import IsoWeek
 from controlplane.store import verify as verifier
 
 

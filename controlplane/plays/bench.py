@@ -14,8 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ansible_runner
-
 from controlplane.domain.model import Asset
 from controlplane.plays.digests import commit_of, digest_of, inventory_digest, playbook_files
 from controlplane.plays.listener import Listener
@@ -113,6 +111,8 @@ class Bench:
 
     def runner(self, order: Order, listener: Listener, playbook: str, seconds: float) -> Any:
         """A prepared runner. ``ansible_runner.run`` is not used: it would hand our whole environment down."""
+        import ansible_runner  # noqa: PLC0415  # slow to load, and most verbs run no play
+
         own = self._environment(order)
         inherited = dict(os.environ)
         config = ansible_runner.RunnerConfig(

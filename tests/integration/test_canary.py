@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.bootstrap import init_store
-from controlplane.reports.weekly import IsoWeek
+from controlplane.reports.weeks import IsoWeek
 from controlplane.settings import Settings
 from tests.conftest import ROOT, Clock
 

@@ -157,7 +157,7 @@ def applied(hospital: Hospital) -> Any:
     return hospital.apply_approved(preview["id"])
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_after_the_plays_every_check_that_names_one_is_met(hospital: Hospital, applied: Any) -> None:
     assert applied["run"]["state"] == "successful", applied["run"]["detail"]
     checks = [c for c in hospital.emrctl("checks", "--json") if c["remedy"] in SITE]
@@ -192,7 +192,7 @@ def test_what_the_database_says_reaches_prometheus(hospital: Hospital, applied: 
     assert [line.split()[3] for line in heard.splitlines()] == ["127.0.0.1:9187"], "the monitor is this machine itself"
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_second_apply_changes_nothing(hospital: Hospital, applied: Any) -> None:
     again = hospital.apply_approved(hospital.run("preview", "site", *HOSTS)["id"])
     assert again["run"]["state"] == "successful", again["run"]["detail"]

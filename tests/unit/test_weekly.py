@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from controlplane.domain.model import Reason, Words
 from controlplane.reports import nd30
 from controlplane.reports.lint import lint
-from controlplane.reports.weekly import EvidenceLine, IsoWeek, LookLine, WeekError, render_weekly
+from controlplane.reports.weekly import render_weekly
+from controlplane.reports.weeks import EvidenceLine, IsoWeek, LookLine, WeekError
 from tests.unit import weekly_fixture as world
 
 SAY = world.say()

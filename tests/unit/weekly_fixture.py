@@ -20,7 +20,7 @@ from controlplane.domain.overview import (
     Target,
     TrendPoint,
 )
-from controlplane.reports.weekly import EvidenceLine, IsoWeek, LookLine
+from controlplane.reports.weeks import EvidenceLine, IsoWeek, LookLine
 
 WEEK = IsoWeek(2025, 33)
 HEAD = "a94f5374fce5edbc8e2a8697c15331677e6ebf0b34f1c2d5a9e0b7c6d8e9f012"

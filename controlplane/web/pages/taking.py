@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
 from controlplane.backup import BackupError
-from controlplane.reports.weekly import IsoWeek, WeekError
+from controlplane.reports.weeks import IsoWeek, WeekError
 from controlplane.store.archive import BusyError
 from controlplane.store.bundle import BundleError, SigningKeyError
 from controlplane.web import queries
