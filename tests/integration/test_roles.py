@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,9 @@ class Hospital:
                     "log_keeping_server": GATEWAY,
                     "log_store_enabled": True,
                     "prometheus_interval_seconds": 2,
+                    "prometheus_mail_relay": f"{GATEWAY}:2525",
+                    "prometheus_mail_from": "canh-bao@benhvien.example",
+                    "prometheus_mail_to": ["cntt@benhvien.example"],
                     "snmp_agent_secret_file": str(lab.secret("3")),
                 },
                 "children": {"monitor_hosts": {"hosts": {"sv-01": {}}}},
@@ -227,3 +231,89 @@ def test_login_rules_that_were_built_by_hand_are_left_as_they_are(hospital: Hosp
     assert hospital.lab.inside("pc-02", read).stdout == before
     assert hospital.lab.ssh("10.77.0.12", "sudo -n true", key="play").returncode == 0
     assert hospital.lab.inside("pc-02", ["ls", "/run/emrctl"]).stdout == "", "the guard is gone"
+
+
+RELAY = f"""
+import pathlib, ssl, sys, time
+from aiosmtpd.controller import Controller
+
+class Keep:
+    async def handle_DATA(self, server, session, envelope):
+        with pathlib.Path(sys.argv[3]).open("ab") as kept:
+            kept.write(repr((session.ssl is not None, envelope.mail_from, envelope.rcpt_tos)).encode() + b"\\n")
+            kept.write(envelope.content)
+        return "250 OK"
+
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain(sys.argv[1], sys.argv[2])
+Controller(Keep(), hostname="{GATEWAY}", port=2525, tls_context=tls, require_starttls=True).start()
+sys.stdin.read()
+"""
+
+
+@pytest.mark.timeout(300)
+def test_an_alarm_comes_as_mail_through_a_relay_with_tls(hospital: Hospital, applied: Any, tmp_path: Path) -> None:
+    key, certificate, mail = tmp_path / "relay.key", tmp_path / "relay.crt", tmp_path / "mail"
+    make = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=relay -addext subjectAltName=IP:{GATEWAY}"
+    subprocess.run([*make.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    trust = "cat >/usr/local/share/ca-certificates/relay.crt && update-ca-certificates"
+    hospital.lab.inside("sv-01", ["sh", "-c", trust], input=certificate.read_text(), check=True)
+    argv = [LAB, "exec", sys.executable, "-W", "ignore", "-c", RELAY, certificate, key, mail]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as relay:
+        # Go reads the authorities once.
+        hospital.lab.inside("sv-01", ["systemctl", "restart", "prometheus-alertmanager"], check=True)
+        alarm = "amtool --alertmanager.url=http://127.0.0.1:9093 alert add alertname=Trial asset=sv-01"
+        hospital.lab.inside("sv-01", ["sh", "-c", f"for i in 1 2 3 4 5; do {alarm} && exit; sleep 1; done"], check=True)
+        limit = time.monotonic() + 120
+        while b"Trial" not in (seen := mail.read_bytes() if mail.exists() else b""):
+            assert time.monotonic() < limit, seen.decode()
+            time.sleep(1)
+        relay.communicate(b"", timeout=10)
+    assert seen.startswith(b"(True, 'canh-bao@benhvien.example', ['cntt@benhvien.example'])")
+
+
+PAPER = f"""
+import socket
+server = socket.create_server(("{GATEWAY}", 9100))
+server.settimeout(120)
+peer, _ = server.accept()
+with peer:
+    peer.settimeout(120)
+    print(b"".join(iter(lambda: peer.recv(65536), b""))[:2], flush=True)
+"""
+
+
+@pytest.mark.timeout(900)
+def test_print_queues_print_and_a_printer_that_does_not_answer_is_said(hospital: Hospital) -> None:
+    """A real CUPS: a driver toward a socket, and IPP without a driver toward that queue, as toward a modern printer."""
+    play = hospital.home / "playbooks" / "workstations.yml"
+    alone = yaml.safe_load(play.read_text(encoding="utf-8"))
+    alone[0]["roles"] = [{"role": "printing"}]
+    play.write_text(yaml.safe_dump(alone), encoding="utf-8")
+    laser = {"name": "laser", "uri": f"socket://{GATEWAY}:9100", "model": "drv:///sample.drv/generpcl.ppd"}
+    modern = {"name": "cap-cuu", "uri": "ipp://127.0.0.1/printers/laser", "description": "Khoa Cấp cứu"}
+    switched_off = {"name": "khoa-noi", "uri": f"ipp://{GATEWAY}:8631/ipp/print"}
+    _declare(hospital, [laser, modern])
+    # The lab's PCs have no systemd that would start the print server.
+    install = "apt-get install -y -q --no-install-recommends cups cups-client && cupsd"
+    hospital.lab.inside("pc-03", ["sh", "-c", install], check=True)
+    would = hospital.run("preview", "workstations", "pc-03")["run"]
+    assert [task["status"] for task in would["tasks"] if task["task"] == "Add what is missing"] == ["would_change"]
+    assert hospital.run("apply", "workstations", "pc-03")["run"]["state"] == "successful"
+    with subprocess.Popen([LAB, "exec", sys.executable, "-c", PAPER], stdout=subprocess.PIPE, text=True) as paper:
+        hospital.lab.inside("pc-03", ["sh", "-c", "echo 'Xin chào' | lp -d cap-cuu"], check=True)
+        assert paper.communicate(timeout=150)[0].strip() == r"b'\x1bE'", "a printer's reset, in PCL"
+    again = hospital.run("apply", "workstations", "pc-03")["run"]
+    assert [task["task"] for task in again["tasks"] if task["status"] == "changed"] == []
+    _declare(hospital, [laser, modern, switched_off])
+    for _ in range(2):  # a queue without a driver is no queue that is there
+        failed = hospital.run("apply", "workstations", "pc-03", code=1)["run"]
+        assert failed["state"] == "failed"
+        assert "khoa-noi: the printer did not say over IPP" in failed["detail"]
+
+
+def _declare(hospital: Hospital, queues: list[dict[str, str]]) -> None:
+    path = hospital.folder / "overlay.yaml"
+    overlay = yaml.safe_load(path.read_text(encoding="utf-8"))
+    overlay["all"]["hosts"] = {"pc-03": {"printing_queues": queues, "printing_driver_seconds": 5}}
+    path.write_text(yaml.safe_dump(overlay), encoding="utf-8")
