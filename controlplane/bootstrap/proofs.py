@@ -52,10 +52,10 @@ class Proofs(Judgements):
 
     def minutes_of(self, link: int) -> bytes:
         """The minutes (.docx) that a link names. Raises ``BackupError`` where there are none."""
-        for body in self.archive.recent(DRILL, 1, at=link):
-            if body.get("minutes"):
-                return self.archive.vault.get(body["minutes"])
-        raise BackupError("no_minutes", link=link)
+        body = self.archive.kept_at(DRILL, link) or {}
+        if not body.get("minutes"):
+            raise BackupError("no_minutes", link=link)
+        return self.archive.vault.get(body["minutes"])
 
 
 def proof_of(body: Mapping[str, Any]) -> Proof:

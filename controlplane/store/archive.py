@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -139,24 +140,30 @@ class Archive:
             for row in connection.execute(query if kind is None else query.where(links.c.kind == kind)):
                 yield Link(**row._mapping)
 
-    def recent(self, kind: str, most: int, at: int | None = None) -> list[dict[str, Any]]:
-        """Bodies of a kind, the newest first, or the one ``at`` a number; each with its ``link`` and ``seal``."""
-        query = sa.select(links).where(links.c.kind == kind).order_by(links.c.seq.desc()).limit(most)
-        query = query if at is None else query.where(links.c.seq == at)
-        with self.engine.connect() as connection:
-            found = [Link(**row._mapping) for row in connection.execute(query)]
-        return [self.body(link) | {"link": link.seq, "seal": link.seal} for link in found]
-
     def backwards(self, kind: str, since: str = "") -> Iterator[dict[str, Any]]:
         """Bodies of a kind kept since a moment (as a link writes it), the newest first, each as it is asked for.
 
-        Whoever has found what it looked for stops, and the bodies of years are not read.
+        Each has its ``link`` and ``seal``. Whoever has found what it looked for stops, and the bodies of years are not
+        read.
         """
         query = sa.select(links).where(links.c.kind == kind, links.c.at >= since).order_by(links.c.seq.desc())
         with self.engine.connect() as connection:
             for row in connection.execute(query):
-                link = Link(**row._mapping)
-                yield self.body(link) | {"link": link.seq, "seal": link.seal}
+                yield self._with_link(Link(**row._mapping))
+
+    def recent(self, kind: str, most: int) -> list[dict[str, Any]]:
+        """The newest ``most`` of :meth:`backwards`."""
+        return list(islice(self.backwards(kind), most))
+
+    def kept_at(self, kind: str, number: int) -> dict[str, Any] | None:
+        """The body of this kind that the link of this number keeps, or None."""
+        query = sa.select(links).where(links.c.kind == kind, links.c.seq == number)
+        with self.engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else self._with_link(Link(**row._mapping))
+
+    def _with_link(self, link: Link) -> dict[str, Any]:
+        return dict(self.body(link)) | {"link": link.seq, "seal": link.seal}
 
     def head(self) -> Link | None:
         """The newest link; its seal is what a report prints."""
