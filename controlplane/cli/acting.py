@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import signal
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -215,6 +216,9 @@ def show_drift(found: dict[str, Any]) -> None:
             s.line(part["error"][s.lang], "yellow")
         figures = {"hosts": len(part["hosts"]), "differences": len(part["differences"])}
         s.tell("cli.drift_of", play=part["play"], state=said_state(part["state"]), **figures)
+    for known in found["earlier"]:
+        words = {key: known[key] for key in ("host", "play", "task")}
+        s.tell("cli.drift_earlier", at=s.time(datetime.fromisoformat(known["seen_at"])), **words)
     s.tell("cli.head", seal=found["seal"])
 
 

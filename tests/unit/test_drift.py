@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from controlplane.bootstrap import Plane, init_store
 from controlplane.bootstrap.acting import Order, Watch
+from controlplane.cli.acting import show_drift
+from controlplane.cli.base import OPTIONS
+from controlplane.console import Screen
 from controlplane.domain.chain import stamp
 from controlplane.plays import PlayError
 from controlplane.settings import Settings
@@ -114,7 +118,9 @@ def test_a_busy_play_and_a_host_that_is_off_keep_what_was_known_of_them(hosts: H
     assert hosts.known() == []
 
 
-def test_a_check_of_one_play_is_no_night_and_hides_no_other_play(hosts: Hosts) -> None:
+def test_a_check_of_one_play_is_no_night_and_hides_no_other_play(
+    hosts: Hosts, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     hosts.found["time-ssh"] = ("successful", "changed", ["Clock"])
     hosts.check()
     hosts.plane.clock.at = NIGHT  # type: ignore[attr-defined]
@@ -125,6 +131,10 @@ def test_a_check_of_one_play_is_no_night_and_hides_no_other_play(hosts: Hosts) -
     rows = {row.id: row.drift for row in playing.play_rows(hosts.plane, hosts.plane.judgement())}
     assert rows["time-ssh"] is not None
     assert (rows["time-ssh"].at, rows["time-ssh"].differences) == (one["earlier"][0]["seen_at"], 1)
+    monkeypatch.setattr(OPTIONS, "screen", Screen("en", ZoneInfo("Asia/Ho_Chi_Minh")))
+    show_drift(one)
+    told = "(time-ssh): Clock — differed at the check of 23/11/2026 20:01; this time the host was not seen again."
+    assert f"{HERE} {told}" in capsys.readouterr().out
 
 
 def test_however_many_nights_have_passed_the_last_apply_and_the_use_of_a_preview_are_known(hosts: Hosts) -> None:
