@@ -153,9 +153,10 @@ class Listener:
         if state in {"cancelled", "timeout"}:
             open_tasks = "; ".join(sorted(self._under_way.values())) or "none"
             return f"cut off; tasks under way, which the host may still bring to an end: {open_tasks}"
-        for task in reversed(self.tasks):
-            if task.status in {"failed", "unreachable"} and not task.ignored:
-                return f"{task.host}: {task.task}: {task.message}"
+        ended = [task for task in self.tasks if task.status in {"failed", "unreachable"} and not task.ignored]
+        # A host that was switched off meanwhile says nothing of why others failed.
+        for task in reversed([task for task in ended if task.status == state] or ended):
+            return f"{task.host}: {task.task}: {task.message}"
         return self.said()
 
 
