@@ -1,7 +1,7 @@
 """A play over several hosts, one of which is switched off half-way: the others finish, and a resume completes it.
 
-The short way takes one play on two workstations; the long ones the whole site, on a host or two of every kind and on every
-host of the lab, with what a hospital declares for each, and a second run of it that must change nothing anywhere.
+The short way takes one play on two workstations; the long ones the whole site, on a host or two of every kind and on
+every host of the lab, with what a hospital declares for each, and a second run that must change nothing anywhere.
 """
 
 from __future__ import annotations

@@ -418,9 +418,14 @@ HOSTS = {"sv-01": "10.77.0.10", "pc-03": "10.77.0.13"}  # one run by systemd, on
 
 @pytest.fixture
 def plays(lab: Lab, tmp_path: Path) -> Iterator[Plays]:
+    # A hospital may have left its hosts one key; sshd names the others all the same.
+    away = "mkdir -p /root/keys && mv /etc/ssh/ssh_host_rsa_key* /etc/ssh/ssh_host_ecdsa_key* /root/keys/"
+    back = "mv /root/keys/* /etc/ssh/"
     for host in HOSTS:
         lab.inside(host, ["sh", "-c", _RESET], check=True)
+    lab.inside("pc-03", ["sh", "-c", away], check=True)
     yield Plays(lab, tmp_path)
+    lab.inside("pc-03", ["sh", "-c", back], check=True)
     for host in HOSTS:
         lab.inside(host, ["sh", "-c", _RESET], check=True)
 
