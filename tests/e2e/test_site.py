@@ -211,5 +211,5 @@ def test_the_whole_site_on_every_kind_of_host_twice_the_second_time_without_a_ch
 
 @pytest.mark.timeout(30000)
 def test_the_whole_site_on_every_host_of_the_lab_twice_the_second_time_without_a_change(hospital: Hospital) -> None:
-    """Hours on two cores (docs/reference/lab.md): run by its name."""
+    """Two hours and a half on two cores: what it took stands in docs/reference/lab.md."""
     site_twice(hospital, EVERY_HOST)
