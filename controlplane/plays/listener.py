@@ -147,7 +147,7 @@ class Listener:
         return {host: HostRecap(**counts[host]) for host in sorted(counts)}
 
     def detail(self, state: str) -> str:
-        """Why the run is not successful: the last failure, or what Ansible said."""
+        """Why the run is not successful: the last task that ended as it did, the last failure, or Ansible's words."""
         if state == "successful":
             return ""
         if state in {"cancelled", "timeout"}:
@@ -155,9 +155,8 @@ class Listener:
             return f"cut off; tasks under way, which the host may still bring to an end: {open_tasks}"
         ended = [task for task in self.tasks if task.status in {"failed", "unreachable"} and not task.ignored]
         # A host that was switched off meanwhile says nothing of why others failed.
-        for task in reversed([task for task in ended if task.status == state] or ended):
-            return f"{task.host}: {task.task}: {task.message}"
-        return self.said()
+        told = [task for task in ended if task.status == state] or ended
+        return f"{told[-1].host}: {told[-1].task}: {told[-1].message}" if told else self.said()
 
 
 def _keepable(event: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -32,7 +32,7 @@ VICTIM = "pc-03"
 SHORT = ("pc-02", VICTIM)
 EVERY_KIND = ("fw-01", "nas-01", "pc-02", VICTIM, "prn-01", "prn-02", "probe-20", "probe-internet")
 EVERY_KIND += ("sv-01", "sw-acc-01", "sw-core-01")
-EVERY_HOST = tuple(sorted(one.name for one in HOSTS if one.kind not in ("clock", "ups")))  # all that has a log-in
+EVERY_HOST = tuple(sorted(one.name for one in HOSTS if one.kind not in ("clock", "ups")))  # all that some play visits
 BEGUN = {  # what stands on a host when the play has done part of its work there
     "time-ssh": "test -e /etc/chrony/sources.d/emrctl.sources",
     "site": "test -e /etc/security/pwquality.conf",

@@ -363,6 +363,15 @@ def test_asking_whether_to_stop_never_raises() -> None:
     assert Listener("apply", Path("/run")).wants_to_stop() is False
 
 
+def test_a_failed_run_tells_why_it_failed_though_another_host_went_off_later() -> None:
+    listener = Listener("apply", Path("/run"))
+    for kind, name in (("failed", "pc-05"), ("unreachable", "pc-03")):
+        data = {"host": name, "task": "Write", "task_uuid": name, "res": {"msg": f"{kind} there"}}
+        listener.hear({"event": f"runner_on_{kind}", "event_data": data})
+    assert listener.detail("failed") == "pc-05: Write: failed there"
+    assert listener.detail("unreachable") == "pc-03: Write: unreachable there"
+
+
 def test_a_cut_run_names_the_tasks_under_way() -> None:
     listener = Listener("apply", Path("/run"))
     for event in RECORDED:
