@@ -16,7 +16,9 @@ from controlplane.domain.model import Asset, Look, Words
 from controlplane.plays import (
     LOOK,
     STEP,
+    Handlers,
     LiveFile,
+    Owed,
     Pin,
     Play,
     PlayError,
@@ -47,6 +49,7 @@ class Order:
     resumes: str = ""
     break_glass: str = ""  # why a disruptive play cannot wait for the evening
     expected: Pin | None = None
+    owed: Handlers = field(default_factory=dict)  # what earlier runs have left undone on its hosts
 
 
 @dataclass
@@ -59,10 +62,12 @@ class Watch:
     wish: Callable[[], bool] = field(default=lambda: False)  # of another process
     opened: Callable[[str], None] | None = None  # told the id once the run stands in the chain
     live: LiveFile | None = None
+    owed: Owed = field(default_factory=Owed)
     steps: list[dict[str, Any]] = field(default_factory=list)  # each with the number of the event it begins with
 
     def event(self, event: Any) -> None:
         """One event of the play, or a step of the run."""
+        self.owed.take(event)
         if self.live is not None:
             self.live.write(event)
         if self.on_event is not None:
@@ -79,6 +84,10 @@ class Watch:
             self.live.write({"event": LOOK, "asset": look.asset, "done": done, "of": of})
         if self.progress is not None:
             self.progress(look, done, of)
+
+    def left_undone(self) -> dict[str, Any]:
+        """What the hosts are owed by now, for the dossier; nothing where they are owed nothing."""
+        return {"owed": left} if (left := self.owed.left()) else {}
 
     def stop(self) -> bool:
         """Whether somebody wants the run to stop."""
@@ -198,9 +207,12 @@ class Acting(Measuring):
             self.clear_abandoned()  # a run that was killed may still be at work on one of these hosts
             about = {"by": order.by, "pin": pin.document(), "inventory": self._snapshot(), "break_glass": glass}
             about |= {"resumes": order.resumes or None} | self._approved(order, pin)
+            if owed := self.owed_on(pin.hosts):
+                about |= {"owed_before": owed}
+                order, watch.owed = replace(order, owed=owed), Owed(owed)
             with self._opened(id_, order, pin, about, watch) as dossier:
                 self._fill(dossier, id_, order, pin, about, watch)
-            dossier["steps"] = watch.steps
+            dossier |= {"steps": watch.steps} | watch.left_undone()
             link = self._keep(id_, order, dossier, key)
             self._live_file(id_).unlink(missing_ok=True)
         return {**dossier, "link": link.seq, "seal": link.seal}
@@ -289,7 +301,7 @@ class Acting(Measuring):
         words = getattr(error, "words", None) or Words(str(error), str(error))
         state = "refused" if isinstance(error, RefusedError) else "failed"
         body = {name: value for name, value in dossier.items() if name != "run" or value}
-        body |= {"state": state, "error": words, "steps": watch.steps}
+        body |= {"state": state, "error": words, "steps": watch.steps} | watch.left_undone()
         body["begun"] = any(step["step"] == "apply" for step in watch.steps)
         body["events"] = self.archive.vault.put(self._live_file(id_).read_bytes())
         self.archive.close_run(id_, self.clock(), state, body, applied_at=body.get("applied_at"))
@@ -356,6 +368,7 @@ class Acting(Measuring):
             cancelled=watch.stop,
             expected=pin,
             network=self.network(),
+            owed=order.owed,
         )
 
     def _changed_so_far(self, run_id: str) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from controlplane.bootstrap.looking import Looking
 from controlplane.domain.chain import Link
-from controlplane.plays import STEP, PlayError, Progress, Tail, lines_of, progress_of, sweep
+from controlplane.plays import STEP, Owed, PlayError, Progress, Tail, lines_of, progress_of, sweep
 from controlplane.store.archive import BusyError
 
 NOBODY = "emrctl"
@@ -95,6 +95,30 @@ class Following(Looking):
             return progress_of(lines_of(self._live_file(run_id).read_bytes()))
         except FileNotFoundError:
             return progress_of(event for _, event in self._kept_events(run_id))
+
+    def owed_after(self, run_id: str) -> dict[str, list[str]]:
+        """Host -> handlers that an apply left undone: services that have not read their new settings yet."""
+        found = self.archive.run(run_id) or {}
+        if body := found.get("body"):
+            kept: dict[str, list[str]] = body.get("owed", {})
+            return kept
+        owed = Owed((found.get("opened") or {}).get("owed_before"))  # it was killed, or is under way
+        for _, event in self._kept_events(run_id):
+            owed.take(event)
+        return owed.left()
+
+    def owed_on(self, hosts: Iterable[str]) -> dict[str, list[str]]:
+        """What these hosts are owed, each by the newest apply that visited it. Call it under their locks."""
+        owed: dict[str, list[str]] = {}
+        wanted = set(hosts)
+        for line in self.archive.runs(None, mode="apply"):
+            if here := wanted & set(line["hosts"]):
+                left = self.owed_after(line["id"])
+                owed |= {host: left[host] for host in sorted(here) if host in left}
+                wanted -= here
+            if not wanted:
+                break
+        return owed
 
     def cancel_run(self, run_id: str, by: str = NOBODY) -> Link:
         """Ask a run to stop, whichever process carries it out, and keep who asked. Raises ``PlayError``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +28,7 @@ from controlplane.cli.base import (
     screen,
     tasks_bar,
 )
+from controlplane.plays import by_handler
 
 By = Annotated[
     str | None, typer.Option("--by", metavar="NAME", help="The account that acts; its password is asked for.")
@@ -170,12 +171,15 @@ def show_run(run: str, json: Json = False) -> None:
     line, signature = p.run_line(run), p.signature_of(run)
     found = p.archive.run(run) or {}
     if json:
-        screen().json({**found, "approvals": p.archive.decisions(run), "signature": signature})
+        told = {"approvals": p.archive.decisions(run), "signature": signature, "owed": p.owed_after(run)}
+        screen().json({**found, **told})
         leave(BROKEN if signature["holds"] is False else 0)
         return
     body = found["body"] or {}
     if body and ("error" not in body or body.get("run") or body.get("preview")):
         show_dossier(p, body)
+    else:
+        show_owed(p.owed_after(run))
     if not body or "error" in body:
         words = (body.get("error") or {}).get(screen().lang, "")
         screen().line(f"{line['play']}: {said_state(line['state'])} {words}".rstrip())
@@ -279,6 +283,14 @@ def show_diffs(diffs: list[dict[str, Any]]) -> None:
             screen().line(f"    {line}", {"+": "green", "-": "red"}.get(line[:1], "dim"))
 
 
+def show_owed(owed: Mapping[str, Sequence[str]]) -> None:
+    """Services that have not read their new settings yet, and where."""
+    if owed:
+        screen().tell("web.runs.owed")
+    for handler, hosts in by_handler(owed).items():
+        screen().line(f"  {handler}: {', '.join(hosts)}", "yellow")
+
+
 NOT_COME_TO: dict[str, Any] = {"tasks": [], "left_out": {}, "detail": ""}
 """Of a run that was stopped before its preview."""
 
@@ -313,6 +325,7 @@ def show_dossier(p: Plane, dossier: dict[str, Any]) -> None:
     )
     if run["detail"]:
         s.line(run["detail"], "yellow")
+    show_owed(dossier.get("owed") or {})
     if len(dossier.get("rounds") or ()) == 2:
         s.difference(p.difference(*dossier["rounds"]))
         if state != "successful":

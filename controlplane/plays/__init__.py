@@ -10,6 +10,7 @@ from controlplane.plays.hours import ClinicHours, clinic_hours
 from controlplane.plays.listener import Listener, canonical_line
 from controlplane.plays.live import LOOK, STEP, LiveFile, Progress, Tail, lines_of, outcome_of, progress_of
 from controlplane.plays.orders import RunSettings
+from controlplane.plays.owed import Handlers, Owed, by_handler
 from controlplane.plays.pins import Pin, pin_from
 from controlplane.plays.results import DIFF_CHARS, Diff, Event, HostRecap, PlayRun, TaskResult
 from controlplane.plays.runner import apply, pin_of, preview, sweep
@@ -23,9 +24,11 @@ __all__ = [
     "ClinicHours",
     "Diff",
     "Event",
+    "Handlers",
     "HostRecap",
     "Listener",
     "LiveFile",
+    "Owed",
     "Pin",
     "Play",
     "PlayError",
@@ -35,6 +38,7 @@ __all__ = [
     "Tail",
     "TaskResult",
     "apply",
+    "by_handler",
     "canonical_line",
     "clinic_hours",
     "digest_of",

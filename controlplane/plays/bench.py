@@ -93,6 +93,7 @@ class Bench:
             "ansible_ssh_host_key_checking": True,
             "emr_run_files": str(self.path / FETCHED),
             **_given(order.network),
+            **({"emr_owed_handlers": order.owed} if order.owed else {}),
         }
 
     def left_over(self, plays_begun: int) -> list[str]:
@@ -122,7 +123,7 @@ class Bench:
             playbook=str(self.project / playbook),
             inventory=[*map(str, order.inventory_files), str(self.path / "hosts.json")],
             limit=f"@{self.path / 'limit'}",
-            cmdline="--diff --check" if order.mode == "preview" else "--diff",
+            cmdline=_options(order),
             forks=order.forks,
             timeout=max(1, int(seconds)),
             envvars=dict(own),
@@ -161,7 +162,8 @@ class Bench:
     def notes(self) -> list[dict[str, Any]]:
         """What callback_plugins/emr_task_tags.py noted; empty when the playbook's folder has no such plugin."""
         try:
-            return [json.loads(line) for line in (self.path / "tags").read_text(encoding="utf-8").splitlines()]
+            text = (self.path / "tags").read_text(encoding="utf-8")
+            return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
         except (OSError, ValueError):
             return []
 
@@ -219,6 +221,11 @@ class Bench:
         shutil.rmtree(self._sockets, ignore_errors=True)
         if not keep:
             shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _options(order: Order) -> str:
+    words = ["--diff", *(["--check"] if order.mode == "preview" else [])]
+    return " ".join([*words, *(["--tags", "all,owed"] if order.owed else [])])  # the role owed_handlers has that tag
 
 
 def _given(network: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from controlplane.plays.results import DIFF_CHARS, MESSAGE_CHARS, Diff, Event, HostRecap, TaskResult
+from controlplane.plays.results import DIFF_CHARS, MESSAGE_CHARS, NOTIFIED, Diff, Event, HostRecap, TaskResult
 from controlplane.plays.scrub import scrub
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Listener:
         private: Path,
         on_event: Callable[[Event], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
+        notes: Callable[[], Iterable[Mapping[str, Any]]] = tuple,
     ) -> None:
         self.tasks: list[TaskResult] = []
         self.raw = bytearray()
@@ -46,6 +47,8 @@ class Listener:
         self._private = os.fsencode(private)  # a path that says nothing and differs each time
         self._on_event = on_event
         self._cancelled = cancelled
+        self._notes = notes  # of our own callback, as far as they have come
+        self._notifies: dict[str, list[str]] = {}  # task -> the handlers it notifies when it changes something
         self._under_way: dict[tuple[str, str], str] = {}
         self._task_uuids: list[str] = []
         self._stats: list[dict[str, Any]] = []  # one a playbook: a run that lost a whole play takes several
@@ -59,6 +62,7 @@ class Listener:
             kept = _keepable(event)
             if kept is None:
                 return False
+            self._add_notified(kept)
             line = canonical_line(kept).replace(self._private, b"run:")
             kept = json.loads(line)
             self.raw += line
@@ -82,6 +86,20 @@ class Listener:
         except Exception:
             log.exception("asking whether a play is cancelled failed")
             return False
+
+    def _add_notified(self, event: dict[str, Any]) -> None:
+        """To a result that changed something, or hides whether it did: which handlers it notifies."""
+        data = event.get("event_data") or {}
+        result = data.get("res")
+        if event["event"] != "runner_on_ok" or not isinstance(result, dict):
+            return
+        if result.get("changed") or "censored" in result:
+            task = str(data.get("task_uuid", ""))
+            if task not in self._notifies:
+                told = {note["task_uuid"]: list(note.get("notify", ())) for note in self._notes() if "tags" in note}
+                self._notifies |= {task: []} | told
+            if names := self._notifies[task]:
+                data[NOTIFIED] = names
 
     def _take(self, event: Event) -> None:
         kind = event["event"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Required, TypedDict
 
 from controlplane.domain.model import Asset, Words
 from controlplane.plays.catalogue import Play, PlayError
+from controlplane.plays.owed import Handlers
 from controlplane.plays.pins import Pin
 from controlplane.plays.results import Event
 
@@ -37,6 +38,7 @@ class Order:
     keep: bool = False
     expected: Pin | None = None
     network: Mapping[str, Any] | None = None
+    owed: Handlers = field(default_factory=dict)
 
 
 class RunSettings(TypedDict, total=False):
@@ -54,6 +56,7 @@ class RunSettings(TypedDict, total=False):
     expected: Pin  # refuse to run when playbook, inventory or hosts are other ones
     keep: bool  # leave the private folder for a look by hand, False
     network: Mapping[str, Any]  # handed to every play as ``emr_network``; its part ``backups`` as ``emr_backups``
+    owed: Handlers  # what earlier runs notified on these hosts and did not come to; done where the play has the role
 
 
 def choose(play: Play, limit: Sequence[str], hosts: Sequence[Asset]) -> tuple[tuple[Asset, ...], dict[str, Words]]:

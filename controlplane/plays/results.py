@@ -13,6 +13,9 @@ from controlplane.domain.model import Words
 Event = Mapping[str, Any]
 """One event of the runner, as kept: scrubbed, without the facts of the hosts."""
 
+NOTIFIED = "emr_notified"
+"""In the data of a result that changed something: the handlers it notifies, as Ansible names them: role : handler."""
+
 MODES = ("preview", "apply")
 STATES = ("successful", "failed", "unreachable", "cancelled", "timeout")
 OUTCOMES = ("ok", "changed", "failed", "unreachable", "cancelled")

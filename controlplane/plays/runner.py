@@ -123,7 +123,7 @@ def sweep(run_dir: Path) -> tuple[str, ...]:
 
 def _carry_out(order: Order, bench: Bench, run_id: str, started_at: datetime) -> PlayRun:
     """From a laid-out bench to a PlayRun; PlayError when not one task was begun."""
-    listener = Listener(order.mode, bench.path, order.on_event, order.cancelled)
+    listener = Listener(order.mode, bench.path, order.on_event, order.cancelled, bench.notes)
     runner, broken = _run_through(order, bench, listener, run_id)
     bench.end_leftovers()
     listener.add_notes(bench.notes())

@@ -11,7 +11,7 @@ from typing import Any
 from controlplane.bootstrap import Judgement, Plane
 from controlplane.bootstrap.acting import UNFINISHED
 from controlplane.domain.model import Check, Verdict, Words
-from controlplane.plays import Play
+from controlplane.plays import Play, by_handler
 from controlplane.store.bundle import SigningKeyError
 from controlplane.store.vault import VaultError
 from controlplane.web.errors import RequestError
@@ -260,6 +260,7 @@ class Standing:
     resumable: bool
     may_be_applied: bool
     waits_for_the_evening: bool
+    owed: Mapping[str, Sequence[str]]  # handler -> hosts on which an apply notified it and did not come to it
     needs_second: bool  # somebody with another role has to say yes, by the play or by one of its hosts
 
 
@@ -288,5 +289,6 @@ def standing_of(plane: Plane, run: Mapping[str, Any]) -> Standing:
         run["mode"] == "apply" and run["state"] in UNFINISHED and pinned and resumed is None and play is not None,
         previewed and allowed and used is None,
         play is not None and plane.waits_for_the_evening(play),
+        by_handler(plane.owed_after(run["id"])) if run["mode"] == "apply" else {},
         needs_second,
     )

@@ -396,7 +396,7 @@ class Dossier:
 
 UNDERSTOOD = frozenset(
     "id mode play title run preview difference rounds error by pin inventory break_glass resumes approval"
-    " carries_out state findings after_error applied_at steps events".split()
+    " carries_out state findings after_error applied_at steps events owed owed_before".split()
 )
 MOVES = frozenset({"catalog_changed", "levels", "criteria", "findings", "met_before", "met_after"})
 

@@ -14,8 +14,9 @@ name: emr_task_tags
 type: aggregate
 short_description: Notes which criteria each task serves
 description:
-  - Appends one JSON line for each started task to the file named by E(EMR_TASK_TAGS_FILE), one for each
-    change made under C(no_log), without its content, and one with the files of all plays of the playbook.
+  - Appends one JSON line for each started task (its tags, and the handlers that a change of it notifies) to the file
+    named by E(EMR_TASK_TAGS_FILE), one for each change made under C(no_log), without its content, and one with the
+    files of all plays of the playbook.
   - Does nothing when the variable is not set, so that a run by hand stays as it is.
 requirements:
   - enabled through C(callbacks_enabled)
@@ -23,7 +24,7 @@ requirements:
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
-    """What the runner's own events lack: a task's tags, which say what it serves, a change under no_log, the plays."""
+    """What the runner's own events lack: a task's tags and handlers, a change under no_log, the plays."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -40,7 +41,11 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._note(plays=[Path(str(play.get_path()).rpartition(":")[0]).name for play in playbook.get_plays()])
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        self._note(task_uuid=str(task._uuid), tags=sorted({str(tag) for tag in task.tags}))
+        role = f"{task._role.get_name()} : " if task._role else ""
+        written = [task.notify] if isinstance(task.notify, str) else task.notify or ()
+        names = [f"{role}{name}" for name in written if "{{" not in name]
+        told = {"notify": names} if names else {}
+        self._note(task_uuid=str(task._uuid), tags=sorted({str(tag) for tag in task.tags}), **told)
 
     def v2_playbook_on_handler_task_start(self, task: Any) -> None:
         self.v2_playbook_on_task_start(task, is_conditional=False)

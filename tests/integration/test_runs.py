@@ -62,6 +62,42 @@ BOOK = """---
         mode: "0600"
       tags: [tcvn14423.log.ntp]
 """
+SERVICE = """---
+- name: Serve
+  hosts: here
+  gather_facts: false
+  force_handlers: true
+  roles:
+    - role: served
+    - role: owed_handlers
+"""
+SERVED = """---
+- name: Look
+  ansible.builtin.stat:
+    path: "{{ place }}"
+  register: served_place
+- name: Set
+  ansible.builtin.copy:
+    dest: "{{ place }}/{{ inventory_hostname }}.conf"
+    content: "level = 3\\n"
+    mode: "0600"
+  notify: Take it over
+- name: Lose the host
+  ansible.builtin.ping:
+  vars: {ansible_connection: ssh, ansible_port: 1}
+  when: (place ~ '/' ~ inventory_hostname ~ '.off') is exists and not ansible_check_mode
+- name: Wait
+  ansible.builtin.command: sleep 42
+  changed_when: false
+  when: (place ~ '/' ~ inventory_hostname ~ '.slow') is exists
+"""
+TAKEN_OVER = """---
+- name: Take it over
+  ansible.builtin.shell: cat {{ inventory_hostname }}.conf >> {{ inventory_hostname }}.taken
+  args:
+    chdir: "{{ place }}"
+  when: served_place.stat.exists and not ansible_check_mode
+"""
 
 
 class Ticking(Clock):
@@ -116,10 +152,14 @@ class Hospital:
             ("careful", {"approval": "second_role", "ships": ["brought"]}),
             ("loud", {"disruptive": True}),
             ("seen", {"witnesses": "here"}),
+            ("service", {}),
         ):
-            (folder / f"{name}.yml").write_text(BOOK)
+            (folder / f"{name}.yml").write_text(SERVICE if name == "service" else BOOK)
             entry = {"id": name, "playbook": f"{name}.yml", "title": WORDS, "summary": WORDS, "hosts": "here"}
             document["plays"].append(entry | {"disruptive": False, "approval": "none"} | more)
+        for name, text in (("tasks", SERVED), ("handlers", TAKEN_OVER)):
+            (folder / "roles" / "served" / name).mkdir(parents=True)
+            (folder / "roles" / "served" / name / "main.yml").write_text(text)
         (folder / "plays.yaml").write_text(yaml.safe_dump(document, allow_unicode=True), encoding="utf-8")
 
     def people(self) -> None:
@@ -141,6 +181,10 @@ class Hospital:
 
     def written(self) -> list[str]:
         return sorted(path.stem for path in self.place.glob("*.conf"))
+
+    def taken_over(self) -> list[str]:
+        """Hosts whose service has read its settings, as often as it did."""
+        return sorted(path.stem for path in self.place.glob("*.taken") for _ in path.read_text().splitlines())
 
     def kinds(self) -> list[str]:
         return [link.kind for link in self.plane.archive.chain()]
@@ -521,13 +565,13 @@ from pathlib import Path
 from controlplane.bootstrap import open_plane
 from controlplane.settings import Settings
 plane = open_plane(Settings(home=Path(sys.argv[1]), data_dir=Path(sys.argv[2]), round_every_minutes=0))
-dossier = plane.run_play("write", "apply", [sys.argv[3]])
+dossier = plane.run_play(sys.argv[4], "apply", [sys.argv[3]])
 print(dossier["state"])
 """
 
 
-def elsewhere(hospital: Hospital, host: str) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-c", PROGRAM, str(hospital.home), str(hospital.settings.data_dir), host]
+def elsewhere(hospital: Hospital, host: str, play: str = "write") -> subprocess.Popen[str]:
+    argv = [sys.executable, "-c", PROGRAM, str(hospital.home), str(hospital.settings.data_dir), host, play]
     return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
@@ -618,6 +662,63 @@ def test_a_control_plane_killed_during_an_apply_is_found_swept_and_resumed(hospi
     hospital.unmark("here-1", "slow")
     assert again.resume_run(id_)["run"]["outcomes"] == {"here-1": "changed"}
     again.archive.engine.dispose()
+
+
+# ----------------------------------------------------- a service that has not read its new settings yet (plays/owed.py)
+
+OWED = {"here-1": ["served : Take it over"]}
+NOTIFIED = "Notify what an earlier run left undone"
+
+
+def test_what_a_killed_run_had_notified_is_done_by_its_resume(hospital):
+    plane = hospital.plane
+    hospital.clock.at = datetime.now(UTC)
+    hospital.mark("here-1", "slow")
+    other = elsewhere(hospital, "here-1", "service")
+    try:
+        id_ = wait_for(lambda: running(plane, "apply"))
+        wait_for(lambda: any(words.startswith("sleep 42") for words in commands()))
+    finally:
+        other.send_signal(signal.SIGKILL)
+        other.communicate()
+    again = open_plane(hospital.settings, hospital.clock)
+    assert again.owed_after(id_) == OWED
+    assert (hospital.written(), hospital.taken_over()) == (["here-1"], [])
+    assert "served : Take it over: here-1" in emrctl(hospital, "run", id_)
+    hospital.unmark("here-1", "slow")
+    resumed = again.resume_run(id_)
+    assert [task["task"] for task in resumed["run"]["tasks"] if task["status"] == "changed"] == [
+        NOTIFIED,
+        "Take it over",
+    ], "the settings themselves stood already"
+    assert (resumed["owed_before"], resumed.get("owed")) == (OWED, None)
+    assert hospital.taken_over() == ["here-1"]
+    again.archive.engine.dispose()
+
+
+def test_a_host_that_was_lost_is_owed_until_a_run_that_has_the_handler_comes_through(hospital):
+    plane = hospital.plane
+    plane.run_play("service", "apply")
+    (hospital.place / "here-1.conf").unlink()
+    with hospital.off("here-1"):
+        dossier = plane.run_play("service", "apply")
+    assert dossier["run"]["outcomes"] == {"here-1": "unreachable", "here-2": "ok"}
+    assert (dossier["owed"], hospital.taken_over()) == (OWED, list(HERE))
+    other = plane.run_play("write", "apply")
+    assert (other["state"], other["owed_before"], other["owed"]) == ("successful", OWED, OWED), "that play has none"
+    (drift,) = plane.drift(["service"])["plays"]
+    assert [(d["host"], d["task"]) for d in drift["differences"]] == [("here-1", NOTIFIED)]
+    preview = plane.run_play("service", "preview")
+    would = [(t["host"], t["task"]) for t in preview["run"]["tasks"] if t["status"] == "would_change"]
+    assert would == [("here-1", NOTIFIED)], "who approves it sees it"
+    with hospital.off("here-1"):
+        lost = plane.run_play("service", "apply", preview_id=preview["id"])
+    assert lost["owed"] == OWED, "it was not come to again"
+    through = plane.run_play("service", "apply")
+    assert (through["run"]["outcomes"], "owed" in through) == ({"here-1": "changed", "here-2": "ok"}, False)
+    assert hospital.taken_over() == ["here-1", "here-1", "here-2"]
+    again = plane.run_play("service", "apply")
+    assert again["run"]["outcomes"] == dict.fromkeys(HERE, "ok")
 
 
 # ----------------------------------------------------------------------------------------------------- drift

@@ -154,7 +154,7 @@ def tasks_of(node: Any) -> list[dict[str, Any]]:
 
 
 # These are only imported by other roles, and their tasks take over the tags of the task that imports them.
-HELPERS = ("apt_packages", "timed_rollback")
+HELPERS = ("apt_packages", "owed_handlers", "timed_rollback")
 TASK_FILES = [
     path
     for kind in ("tasks", "handlers")
@@ -173,6 +173,26 @@ def test_every_task_is_tagged_with_criteria_that_exist(path: Path) -> None:
     for task in tasks_of(yaml.safe_load(path.read_text())):
         assert task.get("tags"), task["name"]
         assert set(task["tags"]) <= known, task["name"]
+
+
+def test_a_play_whose_roles_have_handlers_does_what_an_earlier_run_owes_in_the_end() -> None:
+    with_handlers = {path.parts[-3] for path in (PLAYBOOKS / "roles").glob("*/handlers/main.yml")}
+    for path in PLAYBOOKS.glob("*.yml"):
+        for play in yaml.safe_load(path.read_text()):
+            roles = [role["role"] for role in play.get("roles", [])]
+            assert ("owed_handlers" in roles) == bool(with_handlers & set(roles)), (path.name, roles)
+            assert "owed_handlers" not in roles[:-1], "handlers look at what the tasks of their own roles have found"
+
+
+def test_whatever_is_notified_is_a_handler_of_the_same_role_by_its_name() -> None:
+    """What a run owes is known by that name; a handler that only listens to a topic could never be told as done."""
+    for role in {path.parts[-3] for path in (PLAYBOOKS / "roles").glob("*/handlers/main.yml")}:
+        handlers = yaml.safe_load((PLAYBOOKS / "roles" / role / "handlers" / "main.yml").read_text())
+        names = {handler["name"] for handler in handlers}
+        for path in (PLAYBOOKS / "roles" / role / "tasks").glob("*.yml"):
+            for task in tasks_of(yaml.safe_load(path.read_text())):
+                notified = task.get("notify", [])
+                assert set([notified] if isinstance(notified, str) else notified) <= names, (role, task["name"])
 
 
 def test_modules_are_named_in_full() -> None:
@@ -300,6 +320,19 @@ def test_notes_of_the_callback_add_tags_and_changes_under_no_log() -> None:
     tasks = {task.host: task for task in listener.tasks if task.task == "Handle a secret"}
     assert (tasks["pc-01"].status, tasks["sv-01"].status) == ("changed", "ok")
     assert tasks["sv-01"].tags == ("tcvn14423.log.ntp",)
+
+
+def test_a_result_that_changed_something_says_which_handlers_it_notifies() -> None:
+    told = [{"task_uuid": "t1", "tags": [], "notify": ["r : Restart"]}, {"task_uuid": "t2", "tags": []}]
+    listener = Listener("apply", Path("/nowhere/run"), notes=lambda: told)
+    for task, found in (("t1", {"changed": True}), ("t1", {"changed": False}), ("t1", {"censored": "hidden"})):
+        listener.hear({"event": "runner_on_ok", "event_data": {"host": "a", "task_uuid": task, "res": found}})
+    for task in ("t2", "t3"):
+        listener.hear(
+            {"event": "runner_on_ok", "event_data": {"host": "a", "task_uuid": task, "res": {"changed": True}}}
+        )
+    heard = [json.loads(line)["event_data"].get("emr_notified") for line in bytes(listener.raw).splitlines()]
+    assert heard == [["r : Restart"], None, ["r : Restart"], None, None]
 
 
 def test_a_difference_names_the_file_and_both_sides() -> None:

@@ -29,10 +29,12 @@ from controlplane.domain.model import Words
 from controlplane.plays import (
     HostRecap,
     LiveFile,
+    Owed,
     Pin,
     Play,
     PlayError,
     Tail,
+    by_handler,
     clinic_hours,
     lines_of,
     load_plays,
@@ -272,6 +274,49 @@ def test_the_words_of_a_host_stay_apart_while_a_run_lasts() -> None:
         "unreachable": 1,
         "skipped": 1,
     }
+
+
+# ------------------------------------------------------------- what a host is owed by a run that was cut off
+
+
+def result(kind: str, task: str, role: str = "r", host: str = "a", **data: Any) -> dict[str, Any]:
+    return {"event": kind, "event_data": {"host": host, "role": role, "task": task} | data}
+
+
+APPLY = {"event": "emr_step", "step": "apply"}
+SET = result("runner_on_ok", "Set", emr_notified=["r : Restart", "r : Reload"])
+RESTART = [result("runner_on_start", "Restart"), result("runner_on_ok", "Restart")]
+
+
+@pytest.mark.parametrize(
+    ("events", "left"),
+    [
+        ([APPLY, SET], {"a": ["r : Restart", "r : Reload"]}),
+        ([{"event": "emr_step", "step": "preview"}, SET], {}),
+        ([APPLY, SET, *RESTART], {"a": ["r : Reload"]}),
+        ([APPLY, SET, RESTART[0]], {"a": ["r : Reload"]}),
+        ([APPLY, SET, RESTART[0], result("runner_on_failed", "Restart")], {"a": ["r : Reload", "r : Restart"]}),
+        ([APPLY, SET, RESTART[0], result("runner_on_unreachable", "Restart")], {"a": ["r : Reload", "r : Restart"]}),
+        ([APPLY, SET, result("runner_on_start", "Restart", role="other")], {"a": ["r : Restart", "r : Reload"]}),
+        ([APPLY, SET, result("runner_on_start", "Restart", host="b")], {"a": ["r : Restart", "r : Reload"]}),
+        ([APPLY, SET, *RESTART, SET], {"a": ["r : Reload", "r : Restart"]}),
+        ([APPLY, SET, {"event": "emr_step", "step": "round_after"}, *RESTART], {"a": ["r : Restart", "r : Reload"]}),
+        ([APPLY, result("runner_on_failed", "Install")], {}),
+    ],
+)
+def test_a_host_is_owed_what_was_notified_and_never_begun_in_the_apply(events: list[Any], left: Any) -> None:
+    owed = Owed()
+    for event in events:
+        owed.take(event)
+    assert owed.left() == left
+
+
+def test_what_was_owed_before_is_owed_until_it_is_begun() -> None:
+    owed = Owed({"a": ["r : Restart"], "b": ["r : Restart"]})
+    for event in (APPLY, *RESTART):
+        owed.take(event)
+    assert owed.left() == {"b": ["r : Restart"]}
+    assert by_handler({"b": ["x", "y"], "c": ["y"]}) == {"x": ["b"], "y": ["b", "c"]}
 
 
 # -------------------------------------------------------------------------------------------------- the record
