@@ -100,8 +100,8 @@ class Following(Looking):
         """Host -> handlers that an apply left undone: services that have not read their new settings yet."""
         found = self.archive.run(run_id) or {}
         if body := found.get("body"):
-            kept: dict[str, list[str]] = body.get("owed", {})
-            return kept
+            kept = body.get("owed") if isinstance(body, Mapping) else None
+            return kept if isinstance(kept, dict) else {}
         owed = Owed((found.get("opened") or {}).get("owed_before"))  # it was killed, or is under way
         for _, event in self._kept_events(run_id):
             owed.take(event)

@@ -267,6 +267,7 @@ class Standing:
 def standing_of(plane: Plane, run: Mapping[str, Any]) -> Standing:
     """Raises ``RequestError`` when what was kept is damaged."""
     try:
+        owed = plane.owed_after(run["id"]) if run["mode"] == "apply" else {}
         signature = plane.signature_of(run["id"])
     except SigningKeyError:
         signature = {"holds": None, "key": ""}
@@ -289,6 +290,6 @@ def standing_of(plane: Plane, run: Mapping[str, Any]) -> Standing:
         run["mode"] == "apply" and run["state"] in UNFINISHED and pinned and resumed is None and play is not None,
         previewed and allowed and used is None,
         play is not None and plane.waits_for_the_evening(play),
-        by_handler(plane.owed_after(run["id"])) if run["mode"] == "apply" else {},
+        by_handler(owed),
         needs_second,
     )

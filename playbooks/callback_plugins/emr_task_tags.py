@@ -41,9 +41,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._note(plays=[Path(str(play.get_path()).rpartition(":")[0]).name for play in playbook.get_plays()])
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        role = f"{task._role.get_name()} : " if task._role else ""
         written = [task.notify] if isinstance(task.notify, str) else task.notify or ()
-        names = [f"{role}{name}" for name in written if "{{" not in name]
+        # Only of roles: the name of a handler of the play itself does not say which play has it.
+        names = [f"{task._role.get_name()} : {name}" for name in written if task._role and "{{" not in name]
         told = {"notify": names} if names else {}
         self._note(task_uuid=str(task._uuid), tags=sorted({str(tag) for tag in task.tags}), **told)
 

@@ -865,8 +865,22 @@ def test_a_change_dossier_shows_before_and_after(clients: Mapping[str, TestClien
     assert body["difference"]["met_after"] == 2
 
 
+def test_a_run_says_which_service_has_not_read_its_settings_yet(
+    clients: Mapping[str, TestClient], plane: Plane
+) -> None:
+    run_id, owed = "20261101T000000Z-bbbbbb", {"nas-01": ["r : Restart <it>"], "sv-01": ["r : Restart <it>"]}
+    plane.archive.open_run(run_id, plane.clock(), "time-ssh", "apply", [])
+    plane.archive.close_run(run_id, plane.clock(), "unreachable", {"owed": owed})
+    html = clients["engineer"].get(f"/runs/{run_id}").text
+    assert texts.say("vi", "web.runs.owed") in html
+    assert "r : Restart &lt;it&gt;</b>: nas-01, sv-01" in html
+    standing = clients["engineer"].get(f"{API}/runs/{run_id}/standing").json()["data"]
+    assert standing["owed"] == {"r : Restart <it>": ["nas-01", "sv-01"]}
+
+
 @pytest.mark.parametrize(
-    "dossier", [{}, {"run": None}, {"run": [], "difference": "odd"}, {"error": {"vi": "hỏng", "en": "bad"}}, []]
+    "dossier",
+    [{}, {"run": None}, {"run": [], "difference": "odd"}, {"error": {"vi": "hỏng", "en": "bad"}}, [], {"owed": "odd"}],
 )
 def test_a_dossier_of_another_form_is_shown_as_far_as_it_is_understood(
     clients: Mapping[str, TestClient], plane: Plane, dossier: Any
