@@ -194,7 +194,7 @@ class Acting(Measuring):
     def carry_out(self, order: Order, watch: Watch) -> dict[str, Any]:
         """Check what may be checked before, take the locks, and carry an order out between two links of the chain."""
         names = [asset.name for asset in order.targets]
-        pin = pin_of(order.play, self.settings.inventory_files, names, order.targets, self.network())
+        pin = pin_of(order.play, self.settings.inventory_files, names, order.targets, self.given())
         if order.expected is not None and (other := order.expected.difference(pin)):
             raise PlayError(
                 f"Không chạy tiếp, chưa máy nào bị thay đổi thêm: {other.vi}. Hãy xem trước lại.",
@@ -367,7 +367,7 @@ class Acting(Measuring):
             on_event=watch.event,
             cancelled=watch.stop,
             expected=pin,
-            network=self.network(),
+            given=self.given(),
             owed=order.owed,
         )
 

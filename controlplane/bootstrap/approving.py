@@ -190,7 +190,7 @@ class Approving(Following):
             names = ", ".join(gone)
             raise PlayError(f"Kho thiết bị không còn {names}.", f"The inventory no longer holds {names}.")
         play = self.play(pin.play)
-        now = pin_of(play, self.settings.inventory_files, hosts, inventory.assets.values(), self.network())
+        now = pin_of(play, self.settings.inventory_files, hosts, inventory.assets.values(), self.given())
         if other := pin.difference(now):
             raise _changed("", other)
 

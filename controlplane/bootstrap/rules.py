@@ -121,14 +121,15 @@ class Rules:
         """The inventory in force; with an error when the files have one and the last good one stands in."""
         return self._keeper.current()
 
-    def network(self) -> dict[str, Any]:
-        """What every play is given: the intended network and the plans of its probes, and under ``backups`` what the
-        hospital means its backups to leave out (a play knows them as ``emr_network`` and ``emr_backups``)."""
+    def given(self) -> dict[str, Any]:
+        """The variables that every play is given: ``emr_network``, the intended network and the plans of its probes,
+        and ``emr_backups``, what the hospital means its backups to leave out."""
         inventory, _ = self.inventory()
         told = intended_network(inventory.vlans)
         places = places_of(inventory.assets.values(), told["vlans"])
         plans = probe_plans(places, told["matrix"]["allow"])
-        return told | {"probes": plans, "backups": left_out(self.registers(inventory)["backups"])}
+        backups = left_out(self.registers(inventory)["backups"])
+        return {"emr_network": told | {"probes": plans}, "emr_backups": backups}
 
     def registers(self, inventory: Inventory) -> Registers:
         """The hospital's own lists; a broken one is an ``InventoryError`` in its place."""

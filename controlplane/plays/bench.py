@@ -10,7 +10,7 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Bench:
         for name in ("project", "env", "tmp", "home", FETCHED):
             (self.path / name).mkdir(mode=0o700)
         self._copy(order.play.playbook.resolve().parent)
-        self.inventory_digest = inventory_digest(order.inventory_files, order.network)
+        self.inventory_digest = inventory_digest(order.inventory_files, order.given)
         self.commit = commit_of(order.play.playbook.resolve().parent)
         if len(os.fsencode(self._sockets)) > SOCKET_PATH_CHARS:
             self._sockets = Path(tempfile.mkdtemp(prefix="emrctl-"))  # 0700 by its making
@@ -92,7 +92,7 @@ class Bench:
             "ansible_host_key_checking": True,
             "ansible_ssh_host_key_checking": True,
             "emr_run_files": str(self.path / FETCHED),
-            **_given(order.network),
+            **order.given,
             **({"emr_owed_handlers": order.owed} if order.owed else {}),
         }
 
@@ -226,14 +226,6 @@ class Bench:
 def _options(order: Order) -> str:
     words = ["--diff", *(["--check"] if order.mode == "preview" else [])]
     return " ".join([*words, *(["--tags", "all,owed"] if order.owed else [])])  # the role owed_handlers has that tag
-
-
-def _given(network: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The control plane's own word to every play, each part under the name that plays know it by."""
-    if network is None:
-        return {}
-    given: dict[str, Any] = {"emr_network": {name: part for name, part in network.items() if name != "backups"}}
-    return given | ({"emr_backups": network["backups"]} if "backups" in network else {})
 
 
 def _play_login(asset: Asset) -> dict[str, str]:

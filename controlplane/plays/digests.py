@@ -60,17 +60,17 @@ def playbook_digest(folder: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def inventory_digest(files: Sequence[Path], network: Mapping[str, Any] | None = None) -> str:
+def inventory_digest(files: Sequence[Path], given: Mapping[str, Any] | None = None) -> str:
     """Over the inventory files and the group_vars and host_vars beside them, which Ansible reads too.
 
-    The intended network that a run is given counts as one more file, its JSON with sorted keys.
+    The variables that a run is given count as one more file, their JSON with sorted keys.
     """
     beside = dict.fromkeys(file.parent / name for file in files for name in ("group_vars", "host_vars"))
     found = digest_of([*files, *(folder for folder in beside if folder.is_dir())])
-    if network is None:
+    if not given:
         return found
-    spelt = hashlib.sha256(canonical(network)).hexdigest()
-    return hashlib.sha256(f"{found}  inventory\n{spelt}  network\n".encode()).hexdigest()
+    spelt = hashlib.sha256(canonical(given)).hexdigest()
+    return hashlib.sha256(f"{found}  inventory\n{spelt}  given\n".encode()).hexdigest()
 
 
 def shipped_digests(variables: Iterable[str], hosts: Iterable[Asset]) -> dict[str, str]:

@@ -37,7 +37,7 @@ class Order:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     keep: bool = False
     expected: Pin | None = None
-    network: Mapping[str, Any] | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
     owed: Handlers = field(default_factory=dict)
 
 
@@ -55,7 +55,7 @@ class RunSettings(TypedDict, total=False):
     clock: Callable[[], datetime]
     expected: Pin  # refuse to run when playbook, inventory or hosts are other ones
     keep: bool  # leave the private folder for a look by hand, False
-    network: Mapping[str, Any]  # handed to every play as ``emr_network``; its part ``backups`` as ``emr_backups``
+    given: Mapping[str, Any]  # variables of the control plane's own, which no inventory can replace
     owed: Handlers  # what earlier runs notified on these hosts and did not come to; done where the play has the role
 
 

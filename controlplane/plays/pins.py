@@ -66,12 +66,12 @@ def pin_now(
     playbook: Path,
     inventory_files: Sequence[Path],
     hosts: Sequence[str],
-    network: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
     shipped: Mapping[str, str] | None = None,
 ) -> Pin:
     """The pin of a play as its files are on the disk at this moment."""
     folder = playbook.resolve().parent
     files = tuple(Path(path).resolve() for path in inventory_files)
-    inventory = inventory_digest(files, network)
+    inventory = inventory_digest(files, given)
     brought = tuple(sorted((shipped or {}).items()))
     return Pin(play, tuple(sorted(hosts)), playbook_digest(folder), inventory, commit_of(folder), brought)

@@ -88,12 +88,12 @@ def pin_of(
     inventory_files: Sequence[Path],
     hosts_limit: Sequence[str],
     hosts: Iterable[Asset],
-    network: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Pin:
     """What a run of this play would be, without running it. Raises PlayError when no host is left to run on."""
     chosen, _ = choose(play, hosts_limit, tuple(hosts))
     shipped = shipped_digests(play.ships, chosen)
-    return pin_now(play.id, play.playbook, inventory_files, [asset.name for asset in chosen], network, shipped)
+    return pin_now(play.id, play.playbook, inventory_files, [asset.name for asset in chosen], given, shipped)
 
 
 def _refuse_another_change(order: Order, bench: Bench) -> None:

@@ -50,7 +50,8 @@ plays = YamlFile(playbooks / "plays.yaml", playbooks)
 inventory = load_inventory(paths, Path("/"))
 run = (preview if mode == "preview" else apply)(
     load_plays(plays.value(plays.root), playbooks)[play], paths, limit.split(","), Path(folder),
-    hosts=inventory.assets.values(), known_hosts=Path(known_hosts), network=intended_network(inventory.vlans))
+    hosts=inventory.assets.values(), known_hosts=Path(known_hosts),
+    given={"emr_network": intended_network(inventory.vlans)})
 print(json.dumps({**run.document(), "files": {name: raw.decode() for name, raw in run.files.items()}}))
 """
 

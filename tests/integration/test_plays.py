@@ -118,7 +118,7 @@ def test_a_play_is_given_the_intended_network_and_no_inventory_can_put_another_i
       ansible.builtin.debug:
         msg: "ids {{ emr_network.vlans | map(attribute='id') | join(' ') }}"
 """
-    run = here.run(task, network={"vlans": [{"id": 10}, {"id": 20}], "matrix": {"default": "deny", "allow": []}})
+    run = here.run(task, given={"emr_network": {"vlans": [{"id": 10}, {"id": 20}]}})
     assert run.state == "successful"
     assert b"ids 10 20" in run.events_raw
     assert b"4000" not in run.events_raw
@@ -133,8 +133,8 @@ def test_the_backup_job_is_told_what_the_adopted_register_leaves_out(here: Here)
     task["ansible.builtin.template"] = {"src": f"{role}/templates/backup.json.j2", "dest": str(target), "mode": "0600"}
     files = [f"{role}/{part}/main.yml" for part in ("defaults", "vars")]
     books = [{"hosts": "all", "gather_facts": False, "vars_files": files, "tasks": [task]}]
-    given = {"vlans": [], "backups": {"excludes": {"here": {"pacs": []}, "elsewhere": {"more": ["*"]}}}}
-    run = here.run("", apply, json.dumps(books), network=given)
+    given = {"emr_backups": {"excludes": {"here": {"pacs": []}, "elsewhere": {"more": ["*"]}}}}
+    run = here.run("", apply, json.dumps(books), given=given)
     assert run.state == "successful", run.detail
     pacs, more = json.loads(target.read_text(encoding="utf-8"))["datasets"]
     assert (pacs["excludes"], pacs["declared_excludes"]) == (["*.dcm"], [])

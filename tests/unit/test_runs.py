@@ -104,7 +104,7 @@ def test_another_intended_network_is_another_change(tmp_path: Path) -> None:
     (tmp_path / "play.yml").write_text("[]\n")
     (tmp_path / "inventory.yaml").write_text("all: {}\n")
     pins = [
-        pin_now("p", tmp_path / "play.yml", [tmp_path / "inventory.yaml"], ["a"], network)
+        pin_now("p", tmp_path / "play.yml", [tmp_path / "inventory.yaml"], ["a"], {"emr_network": network})
         for network in (None, {"vlans": []}, {"vlans": [{"id": 10}]}, {"vlans": [{"id": 10}]})
     ]
     assert len({pin.inventory_digest for pin in pins}) == 3

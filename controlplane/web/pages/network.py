@@ -24,7 +24,7 @@ def network(face: Plain) -> Response:
     judgement = plane.judgement()
     checks = {id_: check for id_, check in judgement.catalog.checks.items() if check.fact == FACT}
     probes: dict[str, list[str]] = {}
-    for probe, plan in sorted(plane.network()["probes"].items()):
+    for probe, plan in sorted(plane.given()["emr_network"]["probes"].items()):
         probes.setdefault(plan["from"], []).append(probe)
     return show(
         face,
