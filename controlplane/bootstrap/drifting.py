@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from controlplane.bootstrap.acting import Acting, Order, Watch
+from controlplane.bootstrap.clockwork import each_minute
 from controlplane.bootstrap.following import NOBODY
 from controlplane.bootstrap.measuring import DONE
 from controlplane.collect.yaml_file import InventoryError
@@ -18,8 +17,6 @@ from controlplane.domain.model import Words
 from controlplane.plays import PlayError
 from controlplane.rounds import new_id
 from controlplane.store.archive import BusyError
-
-log = logging.getLogger(__name__)
 
 DRIFT = "drift"
 """The kind of link that keeps one night's differences, and the mode of its runs."""
@@ -146,25 +143,16 @@ class Drifting(Acting):
     @contextmanager
     def keeping_time(self) -> Iterator[None]:
         """Rounds on time, and once a night the check of drift; a missed night is made up at once."""
-        stop = threading.Event()
-        night = threading.Thread(target=self._nights, args=(stop,), name="night", daemon=True)
-        if self.settings.drift_at:
-            night.start()
-        try:
-            with super().keeping_time():
-                yield
-        finally:
-            stop.set()
-            if night.is_alive():
-                night.join(timeout=20)  # a check under way is cancelled, which takes a few seconds
+        with ExitStack() as clocks:
+            if self.settings.drift_at:
+                clocks.enter_context(each_minute("night", self.drift_if_due))
+            clocks.enter_context(super().keeping_time())
+            yield
 
-    def _nights(self, stop: threading.Event, wait_seconds: float = 60) -> None:
-        while not stop.wait(wait_seconds):
-            try:
-                if self.drift_is_due():
-                    self.drift(cancelled=stop.is_set, by=CLOCK)
-            except Exception:  # the clock goes on, whatever one night brings
-                log.exception("the nightly check of drift was not made")
+    def drift_if_due(self, cancelled: Callable[[], bool]) -> None:
+        """The check of the night, once."""
+        if self.drift_is_due():
+            self.drift(cancelled=cancelled, by=CLOCK)
 
     def drift_is_due(self) -> bool:
         """Whether the hour of the check has passed since the last complete one, with something applied before it."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, time, timedelta
 
 from controlplane.backup import BackupError
 from controlplane.backup.causes import end_all
 from controlplane.bootstrap.backing import CUT_SHORT, Backing
+from controlplane.bootstrap.clockwork import each_minute
 from controlplane.bootstrap.looking import Looking
 from controlplane.bootstrap.proofs import Row
 from controlplane.domain.chain import stamp
@@ -26,25 +26,11 @@ class Rehearsing(Backing, Looking):
     @contextmanager
     def keeping_time(self) -> Iterator[None]:
         """What is kept on time besides, and the weekly rehearsals; one under way is ended with the block."""
-        stop = threading.Event()
-        week = threading.Thread(target=self._weeks, args=(stop,), name="week", daemon=True)
-        if self.settings.deep_drill_at:
-            week.start()
-        try:
-            with super().keeping_time():
-                yield
-        finally:
-            stop.set()
-            if week.is_alive():
-                end_all()
-                week.join(timeout=20)
-
-    def _weeks(self, stop: threading.Event, wait_seconds: float = 60) -> None:
-        while not stop.wait(wait_seconds):
-            try:
-                self.rehearse_due(stop.is_set)
-            except Exception:  # the clock goes on, whatever one week brings
-                log.exception("the weekly rehearsal was not made")
+        with ExitStack() as clocks:
+            if self.settings.deep_drill_at:
+                clocks.enter_context(each_minute("week", self.rehearse_due, end_all))
+            clocks.enter_context(super().keeping_time())
+            yield
 
     def rehearse_due(self, cancelled: Callable[[], bool] = lambda: False) -> list[Row]:
         """Rehearse every data set that is due, one after the other; what was kept of them.

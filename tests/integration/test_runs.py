@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from controlplane.bootstrap import Plane, init_store, open_plane
+from controlplane.bootstrap.clockwork import keep_asking
 from controlplane.collect.facts import SHELL_FACTS
 from controlplane.collect.local import LocalTransport
 from controlplane.plays import PlayError
@@ -755,7 +756,7 @@ def test_the_check_of_drift_is_due_once_a_night(hospital):
     stop = threading.Event()
     ticks = itertools.count()
     stop.wait = lambda _seconds: next(ticks) > 1  # type: ignore[method-assign]
-    plane._nights(stop)
+    keep_asking(stop, "night", plane.drift_if_due)
     assert hospital.kinds().count("drift") == 1, "twice asked, once made"
     assert plane.last_drift()["by"] == "clock"
     clock.at += timedelta(days=2)
