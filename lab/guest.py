@@ -22,7 +22,10 @@ from lab.processes import run
 _BOOT = Path(__file__).resolve().parent / "boot" / "guest"
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 # Beyond what the lab's Debian tree holds. Installed beforehand: under emulation dpkg alone takes half a minute.
-PACKAGES = ("mdadm", "lvm2", "smartmontools", "cryptsetup-bin", "cryptsetup", "btrfs-progs", "udev")
+PACKAGES = (
+    *("mdadm", "lvm2", "smartmontools", "cryptsetup-bin", "cryptsetup", "btrfs-progs", "udev"),
+    *("prometheus-node-exporter-collectors", "nvme-cli", "jq"),
+)
 ENABLED = ("systemd-networkd", "ssh", "snmpd", "prometheus-node-exporter")
 # What a machine without a screen, a clock source or a way out waits for in vain; each costs seconds under emulation.
 MASKED = (

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from controlplane.store.vault import Vault
+from lab.plan import GUEST
 from tests.conftest import ROOT
 
 CRITERION = "tt54.infra.x.8"
@@ -145,6 +146,18 @@ plane.accounts.add("chi", "director", "a password of chi", plane.clock())
         done = self.lab.run_lab("vm", "exec", "sh", "-c", command)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
+
+    def exporter(self):
+        """Figure -> disk -> value, as the node exporter hands on what its two readers of disks find now."""
+        self.guest("systemctl start prometheus-node-exporter-smartmon.service prometheus-node-exporter-nvme.service")
+        url = f"http://{GUEST.address}:9100/metrics"
+        program = f"import urllib.request as u; print(u.urlopen({url!r}, timeout=60).read().decode())"
+        done = self.lab.exec([sys.executable, "-c", program], timeout=90, check=True)
+        found = {}
+        for name, labels, value in re.findall(r"^(smartmon_\w+|nvme_\w+)\{(.*?)\} (\S+)$", done.stdout, re.MULTILINE):
+            disk = re.search(r'(?:device|disk)="(?:/dev/)?(\w+)', labels)
+            found.setdefault(name, {})[disk[1] if disk else labels] = float(value)
+        return found
 
     def make_array(self):
         """Let the storage role's tasks of an array work alone, by Ansible: the play as a whole takes minutes here."""

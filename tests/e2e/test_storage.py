@@ -94,3 +94,22 @@ def test_a_disk_that_says_it_fails_is_seen_and_seen_no_more_when_it_is_well(stor
     storage.lab.run_lab("vm", "heal", "LAB-B1", check=True)
     storage.json("round")
     assert storage.finding("storage.disks-healthy") == "met"
+
+
+def test_what_the_disks_say_of_themselves_goes_through_the_exporter_and_a_failing_one_meets_the_alarm(storage):
+    """The figures that the alarm HostDiskFailing asks for; the readers' timers are not waited for, but started once."""
+    storage.guest("systemctl unmask prometheus-node-exporter-smartmon.timer prometheus-node-exporter-nvme.timer")
+    applied = storage.json("apply", "monitoring", "--limit", "nas-02")
+    assert applied["run"]["state"] == "successful", applied["run"]["detail"]
+    enabled = storage.guest(
+        "systemctl is-enabled prometheus-node-exporter-smartmon.timer prometheus-node-exporter-nvme.timer"
+    )
+    assert enabled.split() == ["enabled", "enabled"]
+    figures = storage.exporter()
+    assert figures["smartmon_device_smart_healthy"] == {"sda": 1.0}
+    assert list(figures["nvme_critical_warning_total"].values()) == [0.0, 0.0, 0.0]
+    storage.lab.run_lab("vm", "fail", "LAB-B1", check=True)
+    failing = storage.exporter()["nvme_critical_warning_total"]
+    storage.lab.run_lab("vm", "heal", "LAB-B1", check=True)
+    disk = storage.guest("basename $(readlink /dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_LAB-B1)").strip()
+    assert [name for name, value in failing.items() if value > 0] == [disk], failing
