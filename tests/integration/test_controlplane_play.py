@@ -34,7 +34,7 @@ class Server:
         self.lab, self.folder = lab, folder
         self.address = lab.addresses[HOST] if hasattr(lab, "addresses") else "10.77.0.10"
 
-    def play(self, code: int = 0, **variables: Any) -> str:
+    def play(self, code: int = 0, options: tuple[str, ...] = (), **variables: Any) -> str:
         """Carry the play out by Ansible itself; its words."""
         overlay = self.folder / "overlay.yaml"
         about = {
@@ -48,7 +48,7 @@ class Server:
         )
         programs = f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"
         argv = ["env", f"PATH={programs}", "ansible-playbook"]
-        argv += ["-i", str(overlay), str(ROOT / "playbooks" / "controlplane.yml")]
+        argv += ["-i", str(overlay), str(ROOT / "playbooks" / "controlplane.yml"), *options]
         done = self.lab.exec(argv, cwd=ROOT / "playbooks", timeout=300)
         assert done.returncode == code, done.stdout[-3000:] + done.stderr[-2000:]
         return done.stdout + done.stderr
@@ -153,7 +153,9 @@ def test_it_runs_with_few_rights_and_answers_by_https_alone(server: Server) -> N
         assert server.inside("stat", "-c", "%a", path).strip() == mode
 
 
-def test_a_second_time_nothing_changes(server: Server, release: Path) -> None:
+def test_a_second_time_nothing_changes_and_a_preview_says_so(server: Server, release: Path) -> None:
+    """The nightly check of drift is such a preview."""
+    assert changed(server.play(control_plane_release=str(release), options=("--check",))) == 0
     assert changed(server.play(control_plane_release=str(release))) == 0
 
 

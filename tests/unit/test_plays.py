@@ -195,6 +195,48 @@ def test_whatever_is_notified_is_a_handler_of_the_same_role_by_its_name() -> Non
                 assert set([notified] if isinstance(notified, str) else notified) <= names, (role, task["name"])
 
 
+# Steps of a change that stands in a preview as a whole, by a task of its own or by the file that makes it necessary.
+TOLD_OTHERWISE = {
+    "accounts_policy": {"Build the rules for logging in"},
+    "control_plane": {
+        *("Point to a release", "Make what is missing in the record", "Wait until it answers"),
+        *("Copy the record", "Put the record back as it was before"),
+    },
+    "ssh_hardening": {"Reload the SSH server by its own process number"},
+}
+# What is read while a change is carried out; a preview does not come there, or goes by nothing of it.
+READ_WITHIN_A_CHANGE = {
+    ("accounts_policy", "accounts_policy_after"),
+    *(("control_plane", f"control_plane_{name}") for name in ("readable", "words", "python")),
+    ("ssh_hardening", "ssh_hardening_after"),
+}
+PROGRAMS = ("ansible.builtin.command", "ansible.builtin.shell", "ansible.builtin.uri")
+
+
+def test_no_change_by_a_program_is_left_out_of_a_preview() -> None:
+    """Ansible skips a program in check mode, unless it names a file that it makes or takes away."""
+    found: dict[str, set[str]] = {}
+    for path in (PLAYBOOKS / "roles").glob("*/tasks/*.yml"):
+        for task in tasks_of(yaml.safe_load(path.read_text()) or []):
+            program = next((task[name] for name in PROGRAMS if name in task), None)
+            if program is None or task.get("changed_when") is False or task.get("check_mode") is False:
+                continue
+            if not {"creates", "removes"} & set(program) and "not ansible_check_mode" not in str(task.get("when")):
+                found.setdefault(path.parts[-3], set()).add(task["name"])
+    assert found == TOLD_OTHERWISE
+
+
+def test_what_a_play_reads_by_a_program_and_goes_by_is_read_in_a_preview_too() -> None:
+    skipped = {
+        (path.parts[-3], task["register"])
+        for path in (PLAYBOOKS / "roles").glob("*/tasks/*.yml")
+        for task in tasks_of(yaml.safe_load(path.read_text()) or [])
+        if any(name in task for name in PROGRAMS) and task.get("changed_when") is False and "register" in task
+        if task.get("check_mode") is not False and "not ansible_check_mode" not in str(task.get("when"))
+    }
+    assert skipped == READ_WITHIN_A_CHANGE
+
+
 def test_modules_are_named_in_full() -> None:
     words = "name when tags register block rescue notify loop vars become changed_when failed_when check_mode".split()
     words += "environment no_log loop_control listen until retries delay diff delegate_to".split()
