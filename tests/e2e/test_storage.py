@@ -27,8 +27,10 @@ def test_the_play_makes_the_array_and_the_criterion_is_met(storage, told):
     storage.json("round")
     assert storage.verdict() == "not_met"
     preview, applied = storage.play()
+    wiped = [t for t in preview["run"]["tasks"] if t["task"] == "Wipe the disks that may be lost"]
+    assert [t["status"] for t in wiped] == ["would_change"], "the dearest step is seen by whoever approves it"
     would = {task["task"] for task in preview["run"]["tasks"] if task["status"] == "would_change"}
-    assert {"Make the array", "Make the volume", "Have it mounted at every start"} <= would
+    assert {"Make the array", "Make the volume", "Have it mounted at every start", "Make the filesystem"} <= would
     assert applied["run"]["state"] == "successful", applied["run"]["detail"]
     assert "/srv/records" in storage.guest(
         "findmnt -n -o TARGET /srv/records; systemctl is-active mdmonitor smartmontools"
@@ -74,10 +76,11 @@ def test_the_comparison_of_the_two_rounds_names_the_criteria_that_are_lost(stora
 def test_a_second_run_builds_a_new_disk_in_changes_nothing_else_and_the_criterion_rises_again(storage):
     storage.lab.run_lab("vm", "plug", "LAB-A3", check=True)
     storage.arrays("LAB-A1", "LAB-A3")
-    _, applied = storage.play()
+    preview, applied = storage.play()
     assert applied["run"]["state"] == "successful", applied["run"]["detail"]
+    would = [t["task"] for t in preview["run"]["tasks"] if t["status"] == "would_change"]
     changed = [t["task"] for t in applied["run"]["tasks"] if t["status"] == "changed"]
-    assert changed == ["Put the disks into the array that is there"]
+    assert changed == would == ["Put the disks into the array that is there"]
     storage.await_array("[UU]")
     storage.json("round")
     assert storage.verdict() == "met"

@@ -17,10 +17,12 @@ SOURCE = "dmsetup info -c --noheadings -o name $(findmnt -n -o SOURCE /srv/seale
 
 def test_a_volume_is_locked_before_it_is_filled_and_a_second_run_finds_nothing_to_do(storage, told):
     storage.arrays(sealed=("LAB-A1", "LAB-A2"))
-    _, applied = storage.play()
+    preview, applied = storage.play()
     assert applied["run"]["state"] == "successful", applied["run"]["detail"]
     changed = {t["task"] for t in applied["run"]["tasks"] if t["status"] == "changed"}
     assert {"Make the array", "Lock the volume", "Open it", "Make the filesystem", "Mount it"} <= changed
+    would = {t["task"] for t in preview["run"]["tasks"] if t["status"] == "would_change"}
+    assert {"Make the array", "Lock the volume", "Open it", "Make the filesystem", "Mount it"} <= would
     kinds = storage.guest("findmnt -n -o FSTYPE /srv/sealed; blkid -o value -s TYPE /dev/vg_md0/sealed")
     assert kinds.split() == ["btrfs", "crypto_LUKS"]
     assert storage.guest(SOURCE).split() == ["crypt_sealed"]

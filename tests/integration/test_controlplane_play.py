@@ -186,6 +186,8 @@ def test_an_upgrade_keeps_the_record_and_a_release_that_does_not_start_is_taken_
     words = (ROOT / "controlplane" / "__init__.py").read_text(encoding="utf-8")
     newer = remade(release, "0.1.1", {"controlplane/__init__.py": words.replace("0.1.0", "0.1.1").encode()})
     server.inside("sh", "-c", "echo '# of the hospital' >> /etc/emrctl/home/inventory/hosts.yaml")
+    assert f" -> {newer.stem}" in server.play(options=("--check",), control_plane_release=str(newer))
+    assert server.health()["version"] == "0.1.0"
     server.play(control_plane_release=str(newer))
     assert server.health()["version"] == "0.1.1"
     assert server.links() >= links
@@ -203,6 +205,8 @@ def test_an_upgrade_keeps_the_record_and_a_release_that_does_not_start_is_taken_
     assert server.health()["version"] == "0.1.1"
     assert server.links() >= links
 
+    assert f"{newer.stem} -> " in server.play(options=("--check",), control_plane_rollback=True)
+    assert server.health()["version"] == "0.1.1"
     server.play(control_plane_rollback=True)
     assert server.health()["version"] == "0.1.0"
     assert server.links() >= links
