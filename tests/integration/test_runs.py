@@ -642,18 +642,23 @@ def test_a_run_is_stopped_while_it_looks_or_waits_for_another_round(hospital):
     assert hosts == list(HERE), "all of it is left to be resumed"
 
 
-def test_a_control_plane_killed_during_an_apply_is_found_swept_and_resumed(hospital):
-    plane = hospital.plane
-    hospital.clock.at = datetime.now(UTC)
+def killed(hospital: Hospital, play: str, step: str, waits: str) -> str:
+    """A run of another process that is ended without warning while its first host waits in this step; its id."""
+    hospital.clock.at = datetime.now(UTC)  # the other process lives by the real clock
     hospital.mark("here-1", "slow")
-    other = elsewhere(hospital, "here-1")
+    other = elsewhere(hospital, "here-1", play)
     try:
-        id_ = wait_for(lambda: running(plane, "preview"))
-        wait_for(lambda: any(words.startswith("sleep 41") for words in commands()))
+        id_: str = wait_for(lambda: running(hospital.plane, step))
+        wait_for(lambda: any(words.startswith(waits) for words in commands()))
     finally:
         other.send_signal(signal.SIGKILL)
         other.communicate()
-    assert plane.run_line(id_)["state"] == "running"
+    return id_
+
+
+def test_a_control_plane_killed_during_an_apply_is_found_swept_and_resumed(hospital):
+    id_ = killed(hospital, "write", "preview", "sleep 41")
+    assert hospital.plane.run_line(id_)["state"] == "running"
     again = open_plane(hospital.settings, hospital.clock)
     assert again.run_line(id_)["state"] == "interrupted"
     assert not any(str(hospital.settings.run_dir) in words for words in commands()), "nothing of the run goes on"
@@ -672,16 +677,7 @@ NOTIFIED = "Notify what an earlier run left undone"
 
 
 def test_what_a_killed_run_had_notified_is_done_by_its_resume(hospital):
-    plane = hospital.plane
-    hospital.clock.at = datetime.now(UTC)
-    hospital.mark("here-1", "slow")
-    other = elsewhere(hospital, "here-1", "service")
-    try:
-        id_ = wait_for(lambda: running(plane, "apply"))
-        wait_for(lambda: any(words.startswith("sleep 42") for words in commands()))
-    finally:
-        other.send_signal(signal.SIGKILL)
-        other.communicate()
+    id_ = killed(hospital, "service", "apply", "sleep 42")
     again = open_plane(hospital.settings, hospital.clock)
     assert again.owed_after(id_) == OWED
     assert (hospital.written(), hospital.taken_over()) == (["here-1"], [])
