@@ -347,6 +347,7 @@ class Acting(Measuring):
         found["break_glass"] = found["break_glass"] or self._broken_glass(order)
         watch.step("apply")
         run = self._play("apply", id_, order, pin, watch)
+        watch.owed.came_through(host for host, outcome in run.outcomes.items() if outcome in DONE)
         found |= {"run": self._kept_run(run), "state": run.state, "applied_at": stamp(run.ended_at)}
         if run.state in MEASURED and any(outcome in DONE for outcome in run.outcomes.values()):
             watch.step("round_after")

@@ -29,6 +29,7 @@ class Owed:
     def __init__(self, before: Handlers | None = None) -> None:
         self._left = {host: dict.fromkeys(names) for host, names in (before or {}).items()}
         self._notified: dict[str, set[str]] = {host: set(names) for host, names in self._left.items()}
+        self._here: dict[str, set[str]] = {}  # notified in this run
         self._applying = False
 
     def take(self, event: Mapping[str, Any]) -> None:
@@ -43,6 +44,7 @@ class Owed:
         for name in data.get(NOTIFIED) or ():
             self._left.setdefault(host, {})[name] = None
             self._notified.setdefault(host, set()).add(name)
+            self._here.setdefault(host, set()).add(name)
         name = f"{data.get('role')} : {data.get('task')}"
         if name not in self._notified.get(host, ()):
             return
@@ -50,6 +52,15 @@ class Owed:
             self._left[host].pop(name, None)
         elif kind in {"runner_on_failed", "runner_on_unreachable"}:
             self._left[host][name] = None
+
+    def came_through(self, hosts: Iterable[str]) -> None:
+        """The run is over, and these hosts have come to its end: what it notified there was done.
+
+        A result that is hidden (no_log) does not say whether it changed anything, so it counts as if it did until here.
+        """
+        for host in hosts:
+            for name in self._here.get(host, ()):
+                self._left[host].pop(name, None)
 
     def left(self) -> dict[str, list[str]]:
         """Host -> what it is still owed; hosts that are owed nothing are left out."""

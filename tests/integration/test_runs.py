@@ -83,6 +83,13 @@ SERVED = """---
     content: "level = 3\\n"
     mode: "0600"
   notify: Take it over
+- name: Keep a secret
+  ansible.builtin.copy:
+    dest: "{{ place }}/{{ inventory_hostname }}.secret"
+    content: "1234"
+    mode: "0600"
+  no_log: true
+  notify: Take it over
 - name: Lose the host
   ansible.builtin.ping:
   vars: {ansible_connection: ssh, ansible_port: 1}

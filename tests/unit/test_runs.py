@@ -311,6 +311,14 @@ def test_a_host_is_owed_what_was_notified_and_never_begun_in_the_apply(events: l
     assert owed.left() == left
 
 
+def test_a_host_that_came_through_is_owed_only_what_this_run_had_no_handler_for() -> None:
+    owed = Owed({"a": ["other : Restart"]})
+    for event in (APPLY, SET, result("runner_on_ok", "Set", host="b", emr_notified=["r : Restart"])):
+        owed.take(event)
+    owed.came_through(["a", "c"])
+    assert owed.left() == {"a": ["other : Restart"], "b": ["r : Restart"]}
+
+
 def test_what_was_owed_before_is_owed_until_it_is_begun() -> None:
     owed = Owed({"a": ["r : Restart"], "b": ["r : Restart"]})
     for event in (APPLY, *RESTART):
