@@ -99,6 +99,8 @@ class Following(Looking):
     def owed_after(self, run_id: str) -> dict[str, list[str]]:
         """Host -> handlers that an apply left undone: services that have not read their new settings yet."""
         found = self.archive.run(run_id) or {}
+        if found.get("mode") != "apply":
+            return {}
         if body := found.get("body"):
             kept = body.get("owed") if isinstance(body, Mapping) else None
             return kept if isinstance(kept, dict) else {}

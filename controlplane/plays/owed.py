@@ -28,7 +28,7 @@ class Owed:
 
     def __init__(self, before: Handlers | None = None) -> None:
         self._left = {host: dict.fromkeys(names) for host, names in (before or {}).items()}
-        self._notified: dict[str, set[str]] = {host: set(names) for host, names in self._left.items()}
+        self._before = {host: frozenset(names) for host, names in self._left.items()}
         self._here: dict[str, set[str]] = {}  # notified in this run
         self._applying = False
 
@@ -43,10 +43,9 @@ class Owed:
         host = str(data.get("host", ""))
         for name in data.get(NOTIFIED) or ():
             self._left.setdefault(host, {})[name] = None
-            self._notified.setdefault(host, set()).add(name)
             self._here.setdefault(host, set()).add(name)
         name = f"{data.get('role')} : {data.get('task')}"
-        if name not in self._notified.get(host, ()):
+        if name not in self._before.get(host, ()) and name not in self._here.get(host, ()):
             return
         if kind == "runner_on_start":
             self._left[host].pop(name, None)

@@ -267,7 +267,7 @@ class Standing:
 def standing_of(plane: Plane, run: Mapping[str, Any]) -> Standing:
     """Raises ``RequestError`` when what was kept is damaged."""
     try:
-        owed = plane.owed_after(run["id"]) if run["mode"] == "apply" else {}
+        owed = plane.owed_after(run["id"])
         signature = plane.signature_of(run["id"])
     except SigningKeyError:
         signature = {"holds": None, "key": ""}
